@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What builders, people and the master say to each other over HTTP, as validated models.
+
+Unknown fields are ignored, so that an older peer understands a newer one; times are UTC and aware.
+This module imports only the standard library, pydantic and `core`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from piwheels_node.core.failure import FailureReason
+from piwheels_node.core.jobs import JobState, Outcome, Step
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+LeaseToken = Annotated[str, Field(min_length=16, max_length=64)]
+
+
+class Message(BaseModel):
+    """Base of all messages; a message is a value and never changes."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SdistFile(Message):
+    """The source distribution that a job is about, as PyPI lists it."""
+
+    filename: Annotated[str, Field(max_length=255)]
+    url: str
+    sha256: Sha256
+    size_bytes: int | None = None
+    uploaded_at: AwareDatetime | None = None
+
+
+class Limits(Message):
+    """What one build may use; each limit ends the build with its own reason."""
+
+    timeout_s: float = 3 * 3600
+    silence_s: float = 3600
+    log_bytes: int = 64 << 20
+    wheel_bytes: int = 2 << 30
+
+
+class OfferedTarget(Message):
+    """A target that a builder serves, and the identity of the environment it would build in."""
+
+    name: Name
+    environment_id: Annotated[str, Field(max_length=64)]
+
+
+class LeaseRequest(Message):
+    """A builder asks for a job, and waits up to `wait_s` for one."""
+
+    targets: list[OfferedTarget]
+    wait_s: Annotated[float, Field(ge=0, le=60)] = 0
+
+
+class Lease(Message):
+    """A job that a builder holds until `expires_in_s` passes without a heartbeat.
+
+    `token` is the fencing token, sent with every later call. `taken_names` are wheel file names of this
+    release that PyPI or the index has already used: a new wheel needs another name.
+    """
+
+    job_id: int
+    token: LeaseToken
+    project: Name
+    version: Name
+    target: Name
+    sdist: SdistFile
+    taken_names: list[str] = []
+    expires_in_s: float
+    limits: Limits = Limits()
+
+
+class Health(Message):
+    """How the builder's machine is doing."""
+
+    load_1m: float | None = None
+    memory_available_bytes: int | None = None
+    disk_free_bytes: int | None = None
+
+
+class Heartbeat(Message):
+    """The builder is at work; sent well before the lease would end."""
+
+    token: LeaseToken
+    step: Step
+    health: Health = Health()
+
+
+class HeartbeatAnswer(Message):
+    """Carry on, or stop and say no more about this job."""
+
+    carry_on: bool
+    expires_in_s: float = 0
+
+
+class StepTime(Message):
+    """How long one step took; a step that was taken twice is listed twice."""
+
+    step: Step
+    duration_s: float
+
+
+class BuildEnvironment(Message):
+    """What a build was made with, so that a failure or a wheel can be explained years later."""
+
+    environment_id: str
+    python: str
+    release: str
+    requirements: list[str] = []
+    tools: dict[str, str] = {}
+    sandbox: str = ""
+
+
+class WheelClaim(Message):
+    """The wheel that a builder says it has uploaded; the master reads everything again from the bytes."""
+
+    filename: Annotated[str, Field(max_length=255)]
+    size_bytes: Annotated[int, Field(gt=0)]
+    sha256: Sha256
+    libraries: dict[str, str | None] = {}
+    "Shared libraries that it needs from the system, each with the Debian package that has it."
+
+
+class Report(Message):
+    """How a build ended. `wheel` is there exactly when the outcome is `built`."""
+
+    token: LeaseToken
+    outcome: Outcome
+    reason: FailureReason | None = None
+    captured: Annotated[str | None, Field(max_length=500)] = None
+    evidence: Annotated[str | None, Field(max_length=1000)] = None
+    evidence_line: int | None = None
+    duration_s: float
+    steps: list[StepTime] = []
+    cpu_s: float | None = None
+    peak_memory_bytes: int | None = None
+    environment: BuildEnvironment | None = None
+    wheel: WheelClaim | None = None
+
+
+class ReportAnswer(Message):
+    """What the master made of a report: its own checks may turn `built` into `failed`."""
+
+    outcome: Outcome
+    reason: FailureReason | None = None
+    what: str | None = None
+
+
+class Upload(Message):
+    """How much of an uploaded file has arrived; the next part begins there."""
+
+    offset: int
+
+
+class BuildRequest(Message):
+    """Somebody wants a release. No version: the newest; no target: the master's first."""
+
+    project: Name
+    version: Name | None = None
+    target: Name | None = None
+    force: bool = False
+    "Build it even though PyPI serves a wheel of it."
+
+
+class BuildView(Message):
+    """One build of a job, or the answer about it."""
+
+    build_id: int
+    builder: str
+    outcome: Outcome
+    reason: FailureReason | None = None
+    captured: str | None = None
+    debian_package: str | None = None
+    evidence: str | None = None
+    evidence_line: int | None = None
+    started_at: AwareDatetime
+    duration_s: float
+    steps: list[StepTime] = []
+    wheel: str | None = None
+    size_bytes: int | None = None
+    reproducible: bool | None = None
+
+
+class JobView(Message):
+    """A job as people see it; `build` is the newest one."""
+
+    job_id: int
+    project: str
+    version: str
+    target: str
+    state: JobState
+    step: Step | None = None
+    attempts: int
+    created_at: AwareDatetime
+    build: BuildView | None = None
+
+
+class RequestAnswer(Message):
+    """What became of a request: a job, a wheel that PyPI has, or a failure known without building."""
+
+    project: str
+    version: str
+    target: str
+    outcome: Outcome | None = None
+    reason: FailureReason | None = None
+    what: str | None = None
+    wheel: str | None = None
+    size_bytes: int | None = None
+    job: JobView | None = None
+
+
+class EventView(Message):
+    """Something that happened to a job."""
+
+    event_id: int
+    job_id: int
+    at: datetime
+    kind: str
+    detail: dict[str, str | int | float | bool | None] = {}
+
+
+class Problem(Message):
+    """An error as the API tells it: the fields of `core.errors.NodeError`."""
+
+    what: str
+    where: str | None = None
+    hint: str | None = None
+    code: str = "error"
+    "`lost` where the lease is gone, `offset` where an upload must go on elsewhere, else `error`."
+
+
+class Status(Message):
+    """The master in a few numbers."""
+
+    version: str
+    targets: list[str]
+    jobs: dict[str, int] = {}
+    wheels: int = 0
+    wheels_bytes: int = 0
+    builders: int = 0

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Wheel file names (PEP 427, PEP 425).
+
+This module imports only the standard library and `packaging`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from packaging.tags import Tag
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import Version
+
+from piwheels_node.core.errors import WheelError
+from piwheels_node.core.failure import FailureReason
+
+
+@dataclass(frozen=True)
+class WheelName:
+    """A wheel's file name, taken apart. `build` is `()` or the build tag: `(1, '')`."""
+
+    filename: str
+    project: str
+    version: Version
+    build: tuple[()] | tuple[int, str]
+    tags: frozenset[Tag]
+
+    @classmethod
+    def parse(cls, filename: str) -> WheelName:
+        """Take a file name apart; raises WheelError."""
+        try:
+            project, version, build, tags = parse_wheel_filename(filename)
+        except InvalidWheelFilename as error:
+            raise WheelError(FailureReason.WHEEL_INVALID, str(error), where=filename) from error
+        return cls(filename, project, version, build, tags)
+
+    @property
+    def is_pure(self) -> bool:
+        """True where the wheel fits every platform."""
+        return any(tag.platform == "any" for tag in self.tags)
+
+    def with_build(self, number: int) -> str:
+        """The file name of the same wheel with another build tag (PEP 427: it must begin with a digit)."""
+        stem = self.filename.removesuffix(".whl").split("-")
+        return "-".join([*stem[:2], str(number), *stem[-3:]]) + ".whl"
+
+
+def free_filename(filename: str, taken: frozenset[str]) -> str:
+    """The name under which a wheel may be published: its own, or with the first build tag that is free.
+
+    A file name that was once published keeps its bytes for ever, and a name that PyPI uses is PyPI's.
+    """
+    name = WheelName.parse(filename)
+    number = (name.build[0] if name.build else 0) + 1
+    while filename in taken:
+        filename = name.with_build(number)
+        number += 1
+    return filename
+
+
+def same_project(one: str, other: str) -> bool:
+    """True where two spellings name the same project (PEP 503)."""
+    return canonicalize_name(one) == canonicalize_name(other)

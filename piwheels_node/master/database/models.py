@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The tables of the master.
+
+Times are UTC and aware, and their names end in `_at`; amounts carry their unit. A change here needs a
+migration (docs/development.md); a test compares the two. Names of projects are normalised (PEP 503).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from piwheels_node.core.failure import FailureReason
+from piwheels_node.core.jobs import JobState, Outcome, Step
+
+_NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC time, on databases with and without time zones."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Refuse a naive time; SQLite keeps UTC without saying so."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time without a zone: {value}")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Make what SQLite gives back aware again."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class EnumValue(TypeDecorator[Enum]):
+    """An enum of `core`, stored by its value, so that a new member needs no migration."""
+
+    impl = String(32)
+    cache_ok = True
+
+    def __init__(self, kind: type[Enum]) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def process_bind_param(self, value: Enum | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Store the member's value."""
+        return None if value is None else str(value.value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Enum | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Give the member back."""
+        return None if value is None else self.kind(value)
+
+
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Model(DeclarativeBase):
+    """Base of all tables."""
+
+    metadata = MetaData(naming_convention=_NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a class attribute
+        datetime: UtcDateTime,
+        JobState: EnumValue(JobState),
+        Outcome: EnumValue(Outcome),
+        FailureReason: EnumValue(FailureReason),
+        Step: EnumValue(Step),
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+    }
+
+
+class Project(Model):
+    """A project of PyPI. `serial` grows with every change of its index page, and is the page's ETag."""
+
+    __tablename__ = "project"
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    serial: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class Release(Model):
+    """A version of a project, spelled as PyPI spells it."""
+
+    __tablename__ = "release"
+    __table_args__ = (UniqueConstraint("project_id", "version"),)
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    version: Mapped[str] = mapped_column(String(200))
+    project: Mapped[Project] = relationship()
+    files: Mapped[list[PypiFile]] = relationship(back_populates="release")
+
+
+class PypiFile(Model):
+    """A file that PyPI serves of a release."""
+
+    __tablename__ = "pypi_file"
+    __table_args__ = (UniqueConstraint("release_id", "filename"),)
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    release_id: Mapped[int] = mapped_column(ForeignKey("release.id"))
+    filename: Mapped[str] = mapped_column(String(255))
+    url: Mapped[str] = mapped_column(String(1000))
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    requires_python: Mapped[str | None] = mapped_column(String(500))
+    yanked: Mapped[str | None] = mapped_column(String(500))
+    uploaded_at: Mapped[datetime | None]
+    release: Mapped[Release] = relationship(back_populates="files")
+
+
+class TargetRow(Model):
+    """A target that builders of this master serve, or have served."""
+
+    __tablename__ = "target"
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    created_at: Mapped[datetime]
+
+
+class Builder(Model):
+    """A machine that builds. Its key is stored as a SHA-256 only."""
+
+    __tablename__ = "builder"
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    created_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime | None]
+    health: Mapped[dict[str, Any] | None]
+
+
+class BuilderTarget(Model):
+    """A target that a builder serves, in which environment."""
+
+    __tablename__ = "builder_target"
+
+    builder_id: Mapped[int] = mapped_column(ForeignKey("builder.id"), primary_key=True)
+    target_id: Mapped[int] = mapped_column(ForeignKey("target.id"), primary_key=True)
+    environment_id: Mapped[str] = mapped_column(String(64))
+    offered_at: Mapped[datetime]
+
+
+class Token(Model):
+    """A key that opens the API: a builder's, or an operator's. Only its SHA-256 is stored."""
+
+    __tablename__ = "token"
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    builder_id: Mapped[int | None] = mapped_column(ForeignKey("builder.id"))
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+    builder: Mapped[Builder | None] = relationship()
+
+
+class Job(Model):
+    """A release to build for a target. The queue is the rows that are ready.
+
+    `lease_token` is the fencing token: who does not know it cannot speak for the job. `losses` counts the
+    builders that died of it.
+    """
+
+    __tablename__ = "job"
+    __table_args__ = (
+        UniqueConstraint("release_id", "target_id"),
+        Index(
+            "ix_job_ready",
+            "target_id",
+            text("priority DESC"),
+            "id",
+            sqlite_where=text("state = 'ready'"),
+            postgresql_where=text("state = 'ready'"),
+        ),
+        Index(
+            "ix_job_leased",
+            "lease_until_at",
+            sqlite_where=text("state = 'leased'"),
+            postgresql_where=text("state = 'leased'"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    release_id: Mapped[int] = mapped_column(ForeignKey("release.id"))
+    target_id: Mapped[int] = mapped_column(ForeignKey("target.id"))
+    sdist_id: Mapped[int] = mapped_column(ForeignKey("pypi_file.id"))
+    state: Mapped[JobState]
+    priority: Mapped[int]
+    created_at: Mapped[datetime]
+    not_before_at: Mapped[datetime]
+    blocked_on_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"))
+    attempts: Mapped[int] = mapped_column(default=0)
+    losses: Mapped[int] = mapped_column(default=0)
+    step: Mapped[Step | None]
+    lease_token: Mapped[str | None] = mapped_column(String(64))
+    lease_until_at: Mapped[datetime | None]
+    leased_at: Mapped[datetime | None]
+    builder_id: Mapped[int | None] = mapped_column(ForeignKey("builder.id"))
+    release: Mapped[Release] = relationship()
+    target: Mapped[TargetRow] = relationship()
+    sdist: Mapped[PypiFile] = relationship()
+
+
+class Build(Model):
+    """One attempt at a job: who, in what, how long, and how it ended."""
+
+    __tablename__ = "build"
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), index=True)
+    builder_id: Mapped[int] = mapped_column(ForeignKey("builder.id"))
+    attempt: Mapped[int]
+    started_at: Mapped[datetime]
+    duration_s: Mapped[float]
+    cpu_s: Mapped[float | None]
+    peak_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    outcome: Mapped[Outcome]
+    reason: Mapped[FailureReason | None]
+    captured: Mapped[str | None] = mapped_column(String(500))
+    debian_package: Mapped[str | None] = mapped_column(String(200))
+    evidence: Mapped[str | None] = mapped_column(String(1000))
+    evidence_line: Mapped[int | None]
+    environment_id: Mapped[str | None] = mapped_column(String(64))
+    environment: Mapped[dict[str, Any] | None]
+    steps: Mapped[list[Any] | None]
+    job: Mapped[Job] = relationship()
+    builder: Mapped[Builder] = relationship()
+    wheel: Mapped[Wheel | None] = relationship(back_populates="build")
+
+
+class Wheel(Model):
+    """A published file. Its name and bytes never change; `withdrawn_at` takes it out of the index."""
+
+    __tablename__ = "wheel"
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    build_id: Mapped[int] = mapped_column(ForeignKey("build.id"), unique=True)
+    release_id: Mapped[int] = mapped_column(ForeignKey("release.id"), index=True)
+    filename: Mapped[str] = mapped_column(String(255), unique=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    metadata_sha256: Mapped[str] = mapped_column(String(64))
+    requires_python: Mapped[str | None] = mapped_column(String(500))
+    published_at: Mapped[datetime]
+    withdrawn_at: Mapped[datetime | None]
+    build: Mapped[Build] = relationship(back_populates="wheel")
+    release: Mapped[Release] = relationship()
+    libraries: Mapped[list[WheelLibrary]] = relationship()
+
+
+class WheelLibrary(Model):
+    """A shared library that a wheel needs from the system, and the Debian package that has it."""
+
+    __tablename__ = "wheel_library"
+
+    wheel_id: Mapped[int] = mapped_column(ForeignKey("wheel.id"), primary_key=True)
+    soname: Mapped[str] = mapped_column(String(200), primary_key=True)
+    debian_package: Mapped[str | None] = mapped_column(String(200))
+
+
+class Event(Model):
+    """Something that happened to a job: append-only."""
+
+    __tablename__ = "event"
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), index=True)
+    at: Mapped[datetime]
+    kind: Mapped[str] = mapped_column(String(32))
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Counter(Model):
+    """A number that a page or screen shows, kept with each change, so that nobody counts millions of rows."""
+
+    __tablename__ = "counter"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[int] = mapped_column(BigInteger, default=0)
