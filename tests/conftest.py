@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What all tests share: fixtures by subject, each in a plugin of its own in `tests/support`."""
+
+pytest_plugins = [
+    "fix_pypi",
+]
