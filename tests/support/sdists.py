@@ -139,7 +139,7 @@ def make_wheel(
     module = _module(name)
     sources = files if files is not None else {f"{module}.py": f"VERSION = {version!r}\n"}
     content = {path: _bytes(text) for path, text in sources.items()}
-    info = dist_info or f"{module}-{version}.dist-info"
+    info = dist_info or f"{module.lower()}-{version}.dist-info"
     content[f"{info}/METADATA"] = _bytes(
         metadata
         if metadata is not None
@@ -149,8 +149,15 @@ def make_wheel(
     stated = wheel_tags if wheel_tags is not None else expand_tags(tags)
     content[f"{info}/WHEEL"] = _bytes(wheel if wheel is not None else _wheel(stated, build_tag))
     if record is None:
-        record = _record(content, f"{info}/RECORD", bad_hash, bad_size, not_recorded, only_recorded)
-    stem = "-".join(filter(None, [module, version, build, tags]))
+        record = _record(
+            content,
+            f"{info}/RECORD",
+            bad_hash=bad_hash,
+            bad_size=bad_size,
+            not_recorded=not_recorded,
+            only_recorded=only_recorded,
+        )
+    stem = "-".join(filter(None, [module.lower(), version, build, tags]))
     path = directory / (filename or f"{stem}.whl")
     listed = [*content.items(), (f"{info}/RECORD", record), *members]
     with zipfile.ZipFile(path, "w", compression) as archive, warnings.catch_warnings():
@@ -215,6 +222,7 @@ def _wheel(tags: Sequence[str], build: str) -> str:
 def _record(
     content: Mapping[str, bytes],
     own_path: str,
+    *,
     bad_hash: str | None,
     bad_size: str | None,
     not_recorded: str | None,

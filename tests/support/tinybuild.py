@@ -29,9 +29,8 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     """Write the wheel and return its file name."""
     config = _config()
     _run("tiny_setup.py", config=config, wheel_directory=wheel_directory)
-    members = {
-        path.relative_to("src").as_posix(): path.read_bytes() for path in sorted(Path("src").rglob("*.*"))
-    }
+    sources = [path for path in sorted(Path("src").rglob("*")) if path.is_file() and path.suffix != ".c"]
+    members = {path.relative_to("src").as_posix(): path.read_bytes() for path in sources}
     tag = "py3-none-any"
     if module := config.get("c_module"):
         members[module + sysconfig.get_config_var("EXT_SUFFIX")] = _compile(Path("src", f"{module}.c"))
@@ -40,9 +39,9 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     tag = config.get("tag", tag)
     stem = f"{config['name'].lower().replace('-', '_').replace('.', '_')}-{config['version']}"
     members[f"{stem}.dist-info/METADATA"] = _metadata(config)
-    members[f"{stem}.dist-info/WHEEL"] = (
-        f"Wheel-Version: 1.0\nGenerator: tinybuild\nRoot-Is-Purelib: {str(tag.endswith('-any')).lower()}\nTag: {tag}\n"
-    ).encode()
+    pure = str(tag.endswith("-any")).lower()
+    wheel = f"Wheel-Version: 1.0\nGenerator: tinybuild\nRoot-Is-Purelib: {pure}\nTag: {tag}\n"
+    members[f"{stem}.dist-info/WHEEL"] = wheel.encode()
     record = [f"{name},sha256={_digest(content)},{len(content)}\n" for name, content in members.items()]
     members[f"{stem}.dist-info/RECORD"] = "".join([*record, f"{stem}.dist-info/RECORD,,\n"]).encode()
     filename = config.get("filename", f"{stem}-{tag}.whl")
@@ -73,7 +72,7 @@ def _compile(source):
     made.parent.mkdir(exist_ok=True)
     include = f"-I{sysconfig.get_path('include')}"
     command = ["cc", "-shared", "-fPIC", include, str(source), "-o", str(made)]
-    print("building extension:", *command, flush=True)
+    print("building extension:", *command, flush=True)  # noqa: T201 - what a build prints is its log
     subprocess.run(command, check=True)
     return made.read_bytes()
 
