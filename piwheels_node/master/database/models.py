@@ -16,6 +16,7 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -89,6 +90,7 @@ class Model(DeclarativeBase):
     metadata = MetaData(naming_convention=_NAMING)
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a class attribute
         datetime: UtcDateTime,
+        float: Double,  # SQLAlchemy 2.0 would take Float, 2.1 Double
         JobState: EnumValue(JobState),
         Outcome: EnumValue(Outcome),
         FailureReason: EnumValue(FailureReason),

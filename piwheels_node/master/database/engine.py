@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The master's database: opened, migrated, read by many, written by one.
+
+    with Database.open("sqlite:////var/lib/piwheels-node/master.db") as database:
+        job = database.write(lambda session: queue.claim(session, ...))
+        with database.read() as session:
+            ...
+
+Reads see the last commit and never wait for the writer (`sqlite`); writes go through one thread with
+group commit (`writer`). What a piece of work returns stays usable after the commit as far as it was
+loaded: a relation that was not touched cannot be loaded later. Opening brings the tables up to date
+(`migrations`). This module imports neither the queue nor the API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self, TypeVar
+
+from sqlalchemy import Connection, Engine, inspect, make_url, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from piwheels_node.core.errors import StorageError
+from piwheels_node.master.database import migrations, sqlite
+from piwheels_node.master.database.writer import Writer
+
+T = TypeVar("T")
+Work = Callable[[Session], T]
+"""A piece of work: it uses the session that it is given, and neither commits nor keeps it."""
+
+
+class Database:
+    """An open database; made by `Database.open`. All methods may be called from any thread."""
+
+    def __init__(self, writing: Engine, reading: Engine, where: str) -> None:
+        self._writing = writing
+        self._reading = reading
+        self._where = where
+        self._writer = Writer(writing, self._translated)
+
+    @classmethod
+    def open(cls, url: str) -> Database:
+        """Open the database at an SQLAlchemy URL, make it if it is missing, and migrate it.
+
+        Raises StorageError where it is damaged, not ours, newer than this program, or cannot be opened.
+        """
+        parsed = make_url(url)
+        writing, reading = sqlite.make_engines(parsed)
+        where = parsed.database or str(parsed)
+        try:
+            _migrate(writing, where)
+            return cls(writing, reading, where)
+        except BaseException as error:
+            writing.dispose()
+            reading.dispose()
+            meaning = sqlite.meaning_of(error, where)
+            if meaning is not None:
+                raise meaning from error
+            raise
+
+    def submit(self, work: Work[T]) -> Future[T]:
+        """Put work in line for the writer. The future is done once the work is committed, or has failed.
+
+        An exception that the work raises undoes this work only. StorageError where the disk is full.
+        """
+        return self._writer.submit(work)
+
+    def write(self, work: Work[T]) -> T:
+        """Do the work and wait until it is committed."""
+        return self.submit(work).result()
+
+    async def awrite(self, work: Work[T]) -> T:
+        """`write`, for a coroutine."""
+        return await asyncio.wrap_future(self.submit(work))
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that sees one state of the database, and cannot write."""
+        try:
+            with Session(self._reading, autoflush=False, expire_on_commit=False) as session:
+                yield session
+        except DBAPIError as error:
+            meaning = sqlite.meaning_of(error, self._where)
+            if meaning is None:
+                raise
+            raise meaning from error
+
+    def close(self) -> None:
+        """Finish the work that waits in line, and close all connections."""
+        self._writer.close()
+        self._reading.dispose()
+        self._writing.dispose()  # the last connection to go: it folds the write-ahead log into the file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _translated(self, error: Exception) -> Exception:
+        meaning = sqlite.meaning_of(error, self._where)
+        if meaning is None:
+            return error
+        meaning.__cause__ = error
+        return meaning
+
+
+def _migrate(engine: Engine, where: str) -> None:
+    with engine.connect() as connection:
+        if _revision(connection, where) == migrations.HEAD:
+            return  # the usual case, without importing alembic: 80 ms here, a second on a Pi
+    from piwheels_node.master.database.migrations import upgrade  # noqa: PLC0415 - see above
+
+    with engine.begin() as connection:  # a migration that fails leaves everything as it was
+        upgrade.to_head(connection, where)
+
+
+def _revision(connection: Connection, where: str) -> str | None:
+    """The revision that the tables are at; None for an empty database."""
+    tables = inspect(connection).get_table_names()
+    if "alembic_version" in tables:
+        found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        return found
+    if tables:
+        raise StorageError("this database belongs to another program", where=where, hint="name another file")
+    return None

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Everything that is true of SQLite only: how connections are made, and what its errors mean.
+
+Two pools are made of one file. The writing one has a single connection, whose transactions begin with
+`BEGIN IMMEDIATE` (a transaction that reads first and writes later would fail where another writer came
+between); the reading one cannot write. With the write-ahead log, readers and the writer never wait for
+each other. The rest of the master knows only SQLAlchemy, so that another database can take this
+module's place. This module imports nothing of ours but `core.errors`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from piwheels_node.core.errors import SettingsError, StorageError
+
+BUSY_TIMEOUT_MS = 10_000
+"""How long a connection waits for a lock that another process (`sqlite3`, a backup) holds."""
+
+_READERS = 8
+_MOST_READERS = 40
+
+_MEANING = {
+    sqlite3.SQLITE_FULL: ("the disk is full, so the database cannot grow", "free some disk, then try again"),
+    sqlite3.SQLITE_IOERR: (
+        "the disk could not be read or written",
+        "look at `dmesg` for errors of the SD card or disk",
+    ),
+    sqlite3.SQLITE_CORRUPT: ("the database is damaged", "check the disk, and bring back the newest backup"),
+    sqlite3.SQLITE_NOTADB: ("this file is no database", "name another file, or move this one away"),
+    sqlite3.SQLITE_CANTOPEN: (
+        "the database cannot be opened",
+        "check that its directory exists and that this user may write there",
+    ),
+    sqlite3.SQLITE_READONLY: (
+        "the database cannot be written",
+        "check the owner of the file, and that the disk is not mounted read-only",
+    ),
+    sqlite3.SQLITE_BUSY: ("another process holds the database", "end the program that has it open"),
+}
+
+
+def make_engines(url: URL) -> tuple[Engine, Engine]:
+    """The engine for writing (one connection) and the one for reading, of the file that `url` names.
+
+    The file is made if it is missing, readable by its owner only: it has the hashes of keys.
+    """
+    if url.get_backend_name() != "sqlite":
+        raise SettingsError("only SQLite databases can be used", where=url.render_as_string())
+    if not url.database or url.database == ":memory:":
+        raise SettingsError("the database must be a file", where=str(url), hint="sqlite:////path/to/file")
+    path = Path(url.database)
+    try:
+        path.touch(mode=0o600)
+    except OSError as error:
+        what, hint = _MEANING[sqlite3.SQLITE_CANTOPEN]
+        raise StorageError(f"{what}: {error.strerror}", where=str(path), hint=hint) from error
+    writing = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0)
+    reading = create_engine(
+        url, poolclass=QueuePool, pool_size=_READERS, max_overflow=_MOST_READERS - _READERS
+    )
+    event.listen(writing, "connect", _set_up_writer)
+    event.listen(writing, "begin", _begin_immediate)
+    event.listen(reading, "connect", _set_up_reader)
+    event.listen(reading, "begin", _begin)
+    return writing, reading
+
+
+def meaning_of(error: BaseException, where: str) -> StorageError | None:
+    """What an error of the driver means for the operator; None where it is about the statement."""
+    if not isinstance(error, DBAPIError):
+        return None
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    found = None if code is None else _MEANING.get(code & 0xFF)
+    return StorageError(found[0], where=where, hint=found[1]) if found else None
+
+
+def _set_up_writer(connection: Any, _record: object) -> None:
+    _set_up(connection)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")  # a commit that was answered survives a power cut
+
+
+def _set_up_reader(connection: Any, _record: object) -> None:
+    _set_up(connection)
+    connection.execute("PRAGMA query_only = ON")
+
+
+def _set_up(connection: Any) -> None:
+    connection.isolation_level = None  # or the driver would begin transactions by itself, and late
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
