@@ -2,5 +2,6 @@
 """What all tests share: fixtures by subject, each in a plugin of its own in `tests/support`."""
 
 pytest_plugins = [
+    "fix_database",
     "fix_pypi",
 ]

@@ -84,3 +84,43 @@ class Outcome(Enum):
 
     COVERED = "covered"
     "PyPI itself serves a wheel that the target accepts."
+
+
+class EventKind(Enum):
+    """What can happen to a job; each is one line of its history."""
+
+    QUEUED = "queued"
+    "It was made, and is ready."
+
+    RAISED = "raised"
+    "Somebody wants it sooner."
+
+    REQUEUED = "requeued"
+    "A job that had ended is ready again."
+
+    LEASED = "leased"
+    "A builder took it."
+
+    STEP = "step"
+    "The builder began another step."
+
+    HANDED_BACK = "handed-back"
+    "The builder gave it back unfinished; this was no attempt."
+
+    LOST = "lost"
+    "The builder fell silent, and the lease ended."
+
+    RETRY = "retry"
+    "It failed for a reason that another builder may not have, and is ready again."
+
+    BUILT = "built"
+    "Its wheel is in the index."
+
+    FAILED = "failed"
+    "It ended without a wheel."
+
+    QUARANTINED = "quarantined"
+    "Too many builders died of it."
+
+    CANCELLED = "cancelled"
+    "It is not wanted any more."

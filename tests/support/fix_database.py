@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A real database in a file, and short ways to fill it.
+
+`farm` is a database with one builder, one target and a maker of releases; everything goes through
+`Database.write`, as in the master.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import select
+
+from piwheels_node.core.jobs import Priority
+from piwheels_node.master import queue
+from piwheels_node.master.database.engine import Database
+from piwheels_node.master.database.models import (
+    Builder,
+    Counter,
+    Event,
+    Job,
+    Project,
+    PypiFile,
+    Release,
+    TargetRow,
+)
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+TARGET = "cp311-linux_x86_64-debian12"
+LEASE_S = 60.0
+
+
+@pytest.fixture
+def database(tmp_path):
+    with Database.open(f"sqlite:///{tmp_path}/master.db") as opened:
+        yield opened
+
+
+@dataclass
+class Farm:
+    database: Database
+    builder_id: int
+    target_id: int
+
+    def add_release(self, name="thing", version="1.0", files=()) -> int:
+        """A release with an sdist; gives its id."""
+
+        def work(session):
+            project = session.scalar(select(Project).where(Project.name == name)) or Project(name=name)
+            release = Release(project=project, version=version)
+            session.add(release)
+            for filename in (f"{name}-{version}.tar.gz", *files):
+                session.add(PypiFile(release=release, filename=filename, url=f"files/{filename}"))
+            session.flush()
+            return release.id
+
+        return self.database.write(work)
+
+    def add_job(self, name="thing", version="1.0", *, priority=Priority.BACKLOG, now=NOW, files=()) -> int:
+        """A job that is ready; gives its id."""
+        release_id = self.add_release(name, version, files)
+
+        def work(session):
+            release = session.get_one(Release, release_id)
+            job, _ = queue.enqueue(
+                session,
+                release=release,
+                target=session.get_one(TargetRow, self.target_id),
+                sdist=release.files[0],
+                priority=priority,
+                now=now,
+            )
+            return job.id
+
+        return self.database.write(work)
+
+    def claim(self, now=NOW, targets=(TARGET,), lease_s=LEASE_S) -> Job | None:
+        return self.database.write(
+            lambda session: queue.claim(
+                session,
+                builder=session.get_one(Builder, self.builder_id),
+                targets=targets,
+                now=now,
+                lease_s=lease_s,
+            )
+        )
+
+    def job(self, job_id: int) -> Job:
+        with self.database.read() as session:
+            return session.get_one(Job, job_id)
+
+    def events(self, job_id: int) -> list[str]:
+        with self.database.read() as session:
+            return list(session.scalars(select(Event.kind).where(Event.job_id == job_id).order_by(Event.id)))
+
+    def counters(self) -> dict[str, int]:
+        """Counters that are not 0."""
+        with self.database.read() as session:
+            return {row.name: row.value for row in session.scalars(select(Counter)) if row.value}
+
+
+@pytest.fixture
+def farm(database):
+    def work(session):
+        builder = Builder(name="pi", created_at=NOW)
+        target = TargetRow(name=TARGET, created_at=NOW)
+        session.add_all([builder, target])
+        session.flush()
+        return builder.id, target.id
+
+    return Farm(database, *database.write(work))
+
+
+def later(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
