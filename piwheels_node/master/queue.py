@@ -104,13 +104,14 @@ def enqueue(
 
 def requeue(session: Session, job: Job, *, now: datetime, why: str, priority: Priority | None = None) -> None:
     """Make a job ready from the start, whatever it came to; one that a builder holds is left to it."""
-    if priority is not None:
-        _raise_priority(session, job, priority, now)
     if job.state is JobState.LEASED:
         return
-    if job.state is not JobState.READY:
+    if job.state is JobState.READY:
+        _raise_priority(session, job, priority or Priority.BACKLOG, now)
+    else:
         record(session, job.id, EventKind.REQUEUED, now, why=why, after=job.state.value)
         move(session, job, JobState.READY)
+        job.priority = job.priority if priority is None else int(priority)
     job.attempts = job.losses = 0
     job.not_before_at = now
     job.blocked_on_id = None
