@@ -83,7 +83,7 @@ class LeaseLostError(MasterError):
 
 
 class SandboxUnavailableError(NodeError):
-    """This machine cannot confine a build, so it refuses to build."""
+    """A build cannot be confined on this machine, so it is refused."""
 
 
 class StorageError(NodeError):

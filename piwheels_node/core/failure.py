@@ -8,6 +8,7 @@ This module imports only the standard library.
 from __future__ import annotations
 
 from enum import Enum
+from typing import Self
 
 
 class Policy(Enum):
@@ -162,7 +163,8 @@ class FailureReason(Enum):
     sentence: str
     policy: Policy
 
-    def __new__(cls, name: str, sentence: str, policy: Policy) -> FailureReason:
+    def __new__(cls, name: str, sentence: str, policy: Policy) -> Self:
+        """Make a member whose value is its name on the wire."""
         member = object.__new__(cls)
         member._value_ = name
         member.sentence = sentence

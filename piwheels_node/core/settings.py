@@ -30,7 +30,9 @@ def _setting(default: Any, sentence: str, *, least: float | None = None) -> Any:
 class PypiSettings:
     """Where releases come from."""
 
-    index_url: str = _setting("", "Simple API of the index to take sources from; empty: the one that pip uses.")
+    index_url: str = _setting(
+        "", "Simple API of the index that sources come from; empty: the one that pip uses."
+    )
     timeout_s: float = _setting(30.0, "How long one answer of PyPI may take.", least=1)
     max_age_s: float = _setting(60.0, "How long PyPI's answer about a project is believed.", least=0)
 
@@ -41,9 +43,11 @@ class MasterSettings:
 
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _setting(0, "Port to listen on; 0: any free one.", least=0)
-    lease_s: float = _setting(900.0, "How long a builder may be silent before its job goes to another.", least=2)
-    max_attempts: int = _setting(3, "How many builders may die of one job before it is quarantined.", least=1)
-    retry_delay_s: float = _setting(60.0, "Delay before a job is tried elsewhere; doubled each time.", least=0)
+    lease_s: float = _setting(900.0, "How long a builder may be silent before it loses its job.", least=2)
+    max_attempts: int = _setting(3, "How many builders may die of a job before it is quarantined.", least=1)
+    retry_delay_s: float = _setting(
+        60.0, "Delay before a job is tried elsewhere; doubled each time.", least=0
+    )
     page_max_age_s: int = _setting(60, "How long clients may keep an index page.", least=0)
     page_cache_bytes: int = _setting(32 << 20, "Bound of the cache of finished index pages.", least=0)
     min_free_bytes: int = _setting(256 << 20, "Free disk below which no wheel is accepted.", least=0)
@@ -66,7 +70,9 @@ class BuilderSettings:
     sdist_max_bytes: int = _setting(1 << 30, "Largest source archive that is fetched.", least=1 << 10)
     unpacked_max_bytes: int = _setting(4 << 30, "Largest size of a source archive unpacked.", least=1 << 10)
     unpacked_max_members: int = _setting(100_000, "Most files in a source archive.", least=1)
-    wheel_max_bytes: int = _setting(2 << 30, "Largest wheel, packed; unpacked it may be four times that.", least=1 << 10)
+    wheel_max_bytes: int = _setting(
+        2 << 30, "Largest wheel; unpacked it may be four times that.", least=1 << 10
+    )
     jobs: int = _setting(0, "Compilers that one build may run at a time; 0: one per core.", least=0)
     nice: int = _setting(10, "How far a build steps back for everything else, 0 to 19.", least=0)
 
@@ -204,7 +210,7 @@ def _checked(key: str, value: Any, where: str) -> Any:
         value = float(value)
     if type(value) is not setting.kind:
         raise _wrong_type(setting, value, where)
-    if setting.least is not None and not value >= setting.least:
+    if setting.least is not None and isinstance(value, int | float) and not value >= setting.least:
         raise SettingsError(f"{key} must be {setting.least:g} or more, not {value}", where=where)
     return value
 

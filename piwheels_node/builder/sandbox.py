@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The sandbox: package code runs in here, without a network, and nowhere else.
+
+bubblewrap makes the view: the host's `/usr` read-only, an empty home, `/build` to work in, a private
+`/tmp` with a size, and new user, mount, PID, IPC, UTS, network and cgroup namespaces. Nothing of the
+builder's keys, state or other builds is mounted. When the first process of the PID namespace ends, the
+kernel ends all others, so a build leaves none behind.
+
+A builder that is root gives package code to an unprivileged account before bubblewrap starts: uid 0 is
+special to the kernel in a user namespace, too (sysctl files, process limits). Where namespaces are not to
+be had the builder says so and refuses; it never builds unconfined.
+
+The caller gets the output through `log`, and limits end the build with a reason of `core.failure`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import select
+import shutil
+import signal
+import stat
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from piwheels_node.builder.interpreter import Interpreter
+from piwheels_node.core.errors import SandboxUnavailableError, SettingsError
+from piwheels_node.core.failure import FailureReason
+from piwheels_node.core.settings import BuilderSettings
+
+_HOOK = Path(__file__).parent / "data" / "hook.py"
+SERVICE_ACCOUNT = "piwheels-node"
+
+_HOST_ETC = ("alternatives", "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "os-release")
+_PASSWD = "builder:x:1000:1000::/home/builder:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/false\n"  # noqa: S105
+_GROUP = "builder:x:1000:\nnogroup:x:65534:\n"
+_WAKE_S = 0.25
+_DISK_CHECK_S = 5.0
+_READ_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Account:
+    """Whom package code runs as, seen from outside the sandbox."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """How one run in the sandbox ended. `reason` is set where a limit ended it, `stopped` where we did."""
+
+    exit_code: int
+    reason: FailureReason | None
+    stopped: bool
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one run may use."""
+
+    timeout_s: float
+    silence_s: float
+    log_bytes: int
+    disk_bytes: int
+
+
+def build_account(settings: BuilderSettings) -> Account | None:
+    """The account that package code runs as where the builder is root; None: as the builder itself."""
+    if os.geteuid() != 0:
+        return None
+    for name in (settings.account,) if settings.account else (SERVICE_ACCOUNT, "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if entry.pw_uid == 0:
+            raise SettingsError("package code must not run as root", where=f"builder.account = {name}")
+        return Account(name, entry.pw_uid, entry.pw_gid)
+    raise SettingsError(
+        "there is no account to run package code as",
+        where=f"builder.account = {settings.account or SERVICE_ACCOUNT}",
+        hint=f"adduser --system --no-create-home {settings.account or SERVICE_ACCOUNT}",
+    )
+
+
+class Sandbox:
+    """Runs commands under bubblewrap; one object serves all builds of a builder, from several threads."""
+
+    def __init__(self, interpreter: Interpreter, settings: BuilderSettings, state: Path) -> None:
+        """`state` is a directory of the builder's for the sandbox's own small files."""
+        self.interpreter = interpreter
+        self.settings = settings
+        self.account = build_account(settings)
+        self._etc = state / "etc"
+        self._etc.mkdir(parents=True, exist_ok=True)
+        (self._etc / "passwd").write_text(_PASSWD)
+        (self._etc / "group").write_text(_GROUP)
+        shutil.copyfile(_HOOK, self._etc / "hook.py")
+        for path in (self._etc, *self._etc.iterdir()):
+            path.chmod(0o755)
+
+    def check(self) -> None:
+        """Run a trivial program in the sandbox; raises SandboxUnavailableError where that fails."""
+        if not shutil.which("bwrap"):
+            raise SandboxUnavailableError(
+                "bubblewrap is not installed, so nothing can be built", hint="sudo apt install bubblewrap"
+            )
+        self._check_reachable(self._etc)
+        self._check_reachable(self.interpreter.path)
+        with self._popen([*self._bwrap(None, None), "/bin/true"]) as process:
+            said = process.communicate()[0].decode(errors="replace").strip()
+        if process.returncode != 0:
+            raise SandboxUnavailableError(
+                f"this machine does not let us confine a build: {said}",
+                where="bubblewrap",
+                hint=_namespace_hint(),
+            )
+
+    def claim(self, directory: Path) -> None:
+        """Give a tree to the account that package code runs as."""
+        if self.account is None:
+            return
+        os.chown(directory, self.account.uid, self.account.gid)
+        for root, directories, files in os.walk(directory):
+            for name in (*directories, *files):
+                os.lchown(os.path.join(root, name), self.account.uid, self.account.gid)
+
+    def run(
+        self,
+        arguments: list[str],
+        *,
+        build: Path,
+        environment: Path,
+        log: IO[bytes],
+        bounds: Bounds,
+        variables: dict[str, str],
+        stop: threading.Event,
+    ) -> Run:
+        """Run the hook with `arguments`; `build` is bound to /build, `environment` to /env, read-only.
+
+        Returns when the last process of the sandbox is gone.
+        """
+        info_read, info_write = os.pipe()
+        command = [
+            *self._bwrap(build, environment, variables),
+            *("--info-fd", str(info_write)),
+            *("/env/bin/python", "-s", "-P", "/hook.py", *arguments),
+        ]
+        started = time.monotonic()
+        try:
+            process = self._popen(command, pass_fds=(info_write,))
+        finally:
+            os.close(info_write)
+        with os.fdopen(info_read, "rb", buffering=0) as info:
+            watch = _Watch(process, info, log=log, bounds=bounds, build=build, stop=stop)
+            reason = watch.until_end()
+        return Run(
+            exit_code=watch.exit_code,
+            reason=reason,
+            stopped=watch.stopped,
+            duration_s=time.monotonic() - started,
+        )
+
+    def _popen(self, command: list[str], *, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+        """Start bubblewrap in a session of its own, as the account that package code runs as."""
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=pass_fds,
+            env={"PATH": os.defpath},
+            start_new_session=True,
+            user=self.account.uid if self.account else None,
+            group=self.account.gid if self.account else None,
+            extra_groups=[] if self.account else None,
+        )
+
+    def _bwrap(
+        self, build: Path | None, environment: Path | None, variables: dict[str, str] | None = None
+    ) -> list[str]:
+        tmp_bytes = str(self.settings.tmp_bytes)
+        command = [
+            *("bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
+            *("--die-with-parent", "--new-session", "--clearenv", "--hostname", "builder"),
+            *("--uid", "1000", "--gid", "1000"),
+            *("--ro-bind", "/usr", "/usr"),
+            *_usr_merge(),
+            *(
+                "--proc",
+                "/proc",
+                "--dev",
+                "/dev",
+                "--perms",
+                "1777",
+                "--size",
+                tmp_bytes,
+                "--tmpfs",
+                "/dev/shm",
+            ),
+            *("--perms", "1777", "--size", tmp_bytes, "--tmpfs", "/tmp"),  # noqa: S108 - private to the sandbox
+            *("--perms", "0700", "--size", tmp_bytes, "--tmpfs", "/home/builder"),
+            *("--ro-bind", str(self._etc / "passwd"), "/etc/passwd"),
+            *("--ro-bind", str(self._etc / "group"), "/etc/group"),
+            *("--ro-bind", str(self._etc / "hook.py"), "/hook.py"),
+        ]
+        for name in _HOST_ETC:
+            command += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+        if not self.interpreter.prefix.is_relative_to("/usr"):
+            command += ["--ro-bind", str(self.interpreter.prefix), str(self.interpreter.prefix)]
+        if build and environment:
+            command += ["--bind", str(build), "/build", "--ro-bind", str(environment), "/env"]
+            command += ["--chdir", "/build"]
+        for name, value in (variables or {}).items():
+            command += ["--setenv", name, value]
+        return [*command, "--remount-ro", "/"]
+
+    def _check_reachable(self, path: Path) -> None:
+        """The account must be able to walk to what is mounted for it."""
+        if self.account is None:
+            return
+        resolved = path.resolve()
+        for directory in (*resolved.parents, resolved):
+            if not _others_may(directory):
+                raise SandboxUnavailableError(
+                    f"package code runs as '{self.account.name}', which cannot reach {resolved}",
+                    where=str(directory),
+                    hint="choose a place where every user may go (/var/lib, /var/tmp), or chmod o+x it",
+                )
+
+
+class _Watch:
+    """Follows one sandbox to its end: output, limits, and the wish to stop."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        info: IO[bytes],
+        *,
+        log: IO[bytes],
+        bounds: Bounds,
+        build: Path,
+        stop: threading.Event,
+    ) -> None:
+        self.process = process
+        self.info = info
+        self.log = log
+        self.bounds = bounds
+        self.build = build
+        self.stop = stop
+        self.stopped = False
+        self.exit_code = -1
+
+    def until_end(self) -> FailureReason | None:
+        """Copy the output until the sandbox is gone; gives the limit that ended it, if one did."""
+        reason = None
+        try:
+            reason = self._follow()
+        finally:
+            self._end()
+        return reason
+
+    def _follow(self) -> FailureReason | None:  # noqa: C901 - one loop, one line per way to end
+        assert self.process.stdout is not None  # noqa: S101 - opened as a pipe above
+        output = self.process.stdout.fileno()
+        ended = os.pidfd_open(self.process.pid)
+        watched = [output, ended]
+        started = spoke = checked = time.monotonic()
+        try:
+            while True:
+                ready, _, _ = select.select(watched, [], [], _WAKE_S)
+                now = time.monotonic()
+                if output in ready:
+                    spoke = now
+                    chunk = os.read(output, _READ_BYTES)
+                    if not chunk:  # it closed its output, and may go on without
+                        watched.remove(output)
+                    elif not self._keep(chunk):
+                        return FailureReason.LOG_TOO_BIG
+                elif ended in ready:
+                    return None
+                if self.stop.is_set():
+                    self.stopped = True
+                    return None
+                if now - started > self.bounds.timeout_s:
+                    return FailureReason.TIMEOUT
+                if now - spoke > self.bounds.silence_s:
+                    return FailureReason.SILENT
+                if now - checked > _DISK_CHECK_S:
+                    checked = now
+                    if tree_bytes(self.build) > self.bounds.disk_bytes:
+                        return FailureReason.OUT_OF_DISK
+        finally:
+            os.close(ended)
+
+    def _keep(self, chunk: bytes) -> bool:
+        """Add to the log; False where that was more than it may hold."""
+        room = max(0, self.bounds.log_bytes - self.log.tell())
+        self.log.write(chunk[:room])
+        return len(chunk) <= room
+
+    def _end(self) -> None:
+        """Kill what is left; the kernel ends the namespace's processes before its first one is gone."""
+        if self.process.returncode is None:
+            inner = self._first_process()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(inner or self.process.pid, signal.SIGKILL)
+        self.exit_code = self.process.wait()
+        assert self.process.stdout is not None  # noqa: S101 - opened as a pipe above
+        self.process.stdout.close()
+        self.log.flush()
+
+    def _first_process(self) -> int | None:
+        """The sandbox's PID 1, by its number out here; None where bubblewrap has not come that far."""
+        readable, _, _ = select.select([self.info], [], [], 1.0)
+        if not readable:
+            return None
+        try:
+            return int(json.loads(os.read(self.info.fileno(), _READ_BYTES))["child-pid"])
+        except (ValueError, KeyError):
+            return None
+
+
+def tree_bytes(directory: Path) -> int:
+    """Disk that a tree takes, in bytes; what vanishes while we look counts as nothing."""
+    total = 0
+    for root, _, files in os.walk(directory):
+        for name in files:
+            with contextlib.suppress(OSError):
+                total += os.lstat(os.path.join(root, name)).st_blocks * 512
+    return total
+
+
+@cache
+def _usr_merge() -> tuple[str, ...]:
+    """The old top directories: links into /usr on a merged system, mounts on others."""
+    arguments: list[str] = []
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = Path("/", name)
+        if path.is_symlink():
+            arguments += ["--symlink", os.readlink(path), f"/{name}"]
+        elif path.is_dir():
+            arguments += ["--ro-bind", f"/{name}", f"/{name}"]
+    return tuple(arguments)
+
+
+def _others_may(path: Path) -> bool:
+    mode = path.stat().st_mode
+    return bool(mode & stat.S_IXOTH) if path.is_dir() else bool(mode & stat.S_IROTH)
+
+
+def _namespace_hint() -> str:
+    """What most likely keeps user namespaces from us, and what to do about it."""
+    switches = {
+        "/proc/sys/kernel/unprivileged_userns_clone": ("0", "sudo sysctl kernel.unprivileged_userns_clone=1"),
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
+            "1",
+            "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for bwrap",
+        ),
+        "/proc/sys/user/max_user_namespaces": ("0", "sudo sysctl user.max_user_namespaces=15000"),
+    }
+    for path, (closed, hint) in switches.items():
+        with contextlib.suppress(OSError):
+            if Path(path).read_text().strip() == closed:
+                return hint
+    return "unprivileged user namespaces are needed; in a container, they must be allowed from outside"
