@@ -234,6 +234,8 @@ class Problem(Message):
     hint: str | None = None
     code: str = "error"
     "`lost` where the lease is gone, `offset` where an upload must go on elsewhere, else `error`."
+    offset: int | None = None
+    "With the code `offset`: where the upload must go on."
 
 
 class Status(Message):
@@ -245,3 +247,23 @@ class Status(Message):
     wheels: int = 0
     wheels_bytes: int = 0
     builders: int = 0
+
+
+class WheelView(Message):
+    """A published wheel as people see it."""
+
+    filename: str
+    version: str
+    sha256: Sha256
+    size_bytes: int
+    requires_python: str | None = None
+    published_at: AwareDatetime
+    libraries: dict[str, str | None] = {}
+
+
+class ProjectView(Message):
+    """What the master has of a project: its newest jobs, each with its newest build, and its wheels."""
+
+    name: str
+    jobs: list[JobView] = []
+    wheels: list[WheelView] = []
