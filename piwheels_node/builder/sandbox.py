@@ -208,7 +208,7 @@ class Sandbox:
                 "--size",
                 tmp_bytes,
                 "--tmpfs",
-                "/dev/shm",
+                "/dev/shm",  # noqa: S108 - private to the sandbox
             ),
             *("--perms", "1777", "--size", tmp_bytes, "--tmpfs", "/tmp"),  # noqa: S108 - private to the sandbox
             *("--perms", "0700", "--size", tmp_bytes, "--tmpfs", "/home/builder"),

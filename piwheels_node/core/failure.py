@@ -30,6 +30,7 @@ class Policy(Enum):
 class FailureReason(Enum):
     """One reason: its name on the wire, a sentence for people, and its policy."""
 
+    NOT_ON_PYPI = "not-on-pypi", "PyPI has no such project or version.", Policy.NEVER
     NO_SDIST = "no-sdist", "PyPI has no source distribution of this release.", Policy.NEVER
     HASH_MISMATCH = (
         "hash-mismatch",

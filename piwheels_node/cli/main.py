@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The entry point `piwheels-node`: finds the command, and turns errors into words and exit codes.
+
+Exit codes: 0 all went well, 2 the call or a setting is wrong, 3 something failed, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from piwheels_node import __version__
+from piwheels_node.core.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, NodeError
+
+_COMMANDS = {
+    "build": ("piwheels_node.cli.build", "Ask a running master for wheels, and wait for them."),
+    "standalone": ("piwheels_node.cli.standalone", "Master and builder on this machine: build, and serve."),
+}
+
+
+class _Lazy(click.Group):
+    """A group that imports a command when it is called: `--help` needs no database and no web server."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """All commands, by name."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """The command, imported now."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(_COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """List the commands without importing one."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in sorted(_COMMANDS.items())])
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: piwheels-node standalone --data farm spidev RPi.GPIO",
+)
+@click.version_option(__version__, prog_name="piwheels-node")
+@click.option("-v", "--verbose", count=True, help="Say more on standard error; twice: everything.")
+def group(verbose: int) -> None:
+    """Ready-made Python wheels for Raspbian."""
+    level = {0: logging.ERROR, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    if verbose < 2:  # noqa: PLR2004 - the highest level
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def main() -> NoReturn:
+    """Run the command line, and exit with its code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _as_interrupt)
+    try:
+        code = group.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else EXIT_OK)
+    except click.exceptions.Abort:
+        sys.exit(EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_USAGE)
+    except NodeError as error:
+        click.echo(f"piwheels-node: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's signature
+    """A request to end is one, whichever signal brings it."""
+    raise KeyboardInterrupt

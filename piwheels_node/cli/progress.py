@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What is going on, while it goes on: a live table on a terminal, plain lines everywhere else.
+
+Both take news from the thread that follows the jobs and, on a machine that builds, from the builder's
+threads; both write to standard error, so that standard output has the results only.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from piwheels_node.cli.results import Result, describe
+from piwheels_node.core.jobs import Step
+from piwheels_node.core.messages import JobView, Lease, ReportAnswer
+
+_STEPS = tuple(step.value for step in Step)
+
+
+@dataclass
+class _Row:
+    """One request, from asking to its end."""
+
+    name: str
+    state: str = "asking"
+    since: float = field(default_factory=time.monotonic)
+    result: Result | None = None
+
+
+class PlainProgress:
+    """One line for each change, for logs, pipes and serial consoles."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def asking(self, project: str) -> None:
+        """Say nothing: the answer comes at once."""
+
+    def queued(self, job: JobView) -> None:
+        """A job waits for a builder."""
+        self._say(job.project, job.version, "queued")
+
+    def moved(self, project: str, version: str, step: Step | None) -> None:
+        """A job has come to a step."""
+        if step:
+            self._say(project, version, step.value)
+
+    def ended(self, result: Result) -> None:
+        """A request has its result."""
+        words = describe(result).plain.replace("\n", "; ")
+        taken = f" in {result.duration_s:.1f} s" if result.duration_s else ""
+        self._say(result.project, result.version or "", f"{words}{taken}")
+
+    def started(self, lease: Lease) -> None:
+        """The builder here took a job."""
+
+    def step(self, lease: Lease, step: Step) -> None:
+        """The builder here has come to a step."""
+        self.moved(lease.project, lease.version, step)
+
+    def finished(self, lease: Lease, answer: ReportAnswer | None) -> None:
+        """The builder here is done with a job; how it ended is told by the one who asked."""
+
+    def _say(self, project: str, version: str, words: str) -> None:
+        name = f"{project} {version}".rstrip()
+        with self._lock:
+            if self._said.get(name) != words:
+                self._said[name] = words
+                self._console.print(Text(f"{name}: {words}"))
+
+
+class LiveProgress:
+    """A table that is drawn again four times a second: package, step, elapsed time, outcome."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, _Row] = {}
+        self._lock = threading.Lock()
+        self._live = Live(get_renderable=self._draw, console=Console(stderr=True), transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def asking(self, project: str) -> None:
+        """A new row."""
+        with self._lock:
+            self._rows[_key(project)] = _Row(project)
+
+    def queued(self, job: JobView) -> None:
+        """A job waits for a builder."""
+        with self._lock:
+            row = self._rows.setdefault(_key(job.project), _Row(job.project))
+            row.name = f"{job.project} {job.version}"
+            if row.state == "asking":
+                row.state, row.since = "queued", time.monotonic()
+
+    def moved(self, project: str, version: str, step: Step | None) -> None:
+        """A job has come to a step."""
+        with self._lock:
+            row = self._rows.get(_key(project))
+            if row is None or row.result or step is None:
+                return
+            if row.state not in _STEPS:
+                row.since = time.monotonic()
+            row.state = step.value
+
+    def ended(self, result: Result) -> None:
+        """A request has its result."""
+        with self._lock:
+            row = self._rows.setdefault(_key(result.project), _Row(result.project))
+            row.name = f"{result.project} {result.version or ''}".rstrip()
+            row.result = result
+
+    def started(self, lease: Lease) -> None:
+        """The builder here took a job: its time begins."""
+        with self._lock:
+            if row := self._rows.get(_key(lease.project)):
+                row.since = time.monotonic()
+
+    def step(self, lease: Lease, step: Step) -> None:
+        """The builder here has come to a step."""
+        self.moved(lease.project, lease.version, step)
+
+    def finished(self, lease: Lease, answer: ReportAnswer | None) -> None:
+        """The builder here is done with a job; how it ended is told by the one who asked."""
+
+    def _draw(self) -> RenderableType:
+        table = Table.grid(padding=(0, 2))
+        now = time.monotonic()
+        with self._lock:
+            for row in self._rows.values():
+                if row.result:
+                    words, taken = describe(row.result), row.result.duration_s
+                    words.truncate(words.plain.find("\n") if "\n" in words.plain else len(words.plain))
+                else:
+                    words, taken = _path(row.state), now - row.since
+                table.add_row(Text(row.name), Text(f"{taken:.1f} s" if taken else "", justify="right"), words)
+        return table
+
+
+def _path(state: str) -> Text:
+    """The steps of a build, those that are over, the present one and those to come told apart."""
+    if state not in _STEPS:
+        return Text(state, style="dim")
+    at = _STEPS.index(state)
+    text = Text()
+    for number, name in enumerate(_STEPS):
+        style = "dim" if number > at else "bold" if number == at else "green"
+        text.append(name, style=style).append(" ")
+    return text
+
+
+def _key(project: str) -> str:
+    return project.lower().replace("_", "-").replace(".", "-")
+
+
+def progress_for(*, live: bool) -> LiveProgress | PlainProgress:
+    """The one for where standard error leads; `live` False: plain lines even on a terminal."""
+    if live and Console(stderr=True).is_terminal:
+        return LiveProgress()
+    return PlainProgress()

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Master and builder in one process, for one machine: the whole farm in a directory.
+
+    DIR/database.sqlite   the queue, the builds, the index      DIR/wheels/   what the index serves
+    DIR/builder/          environments, downloads, builds       DIR/logs/     one log per build
+    DIR/keys/             keys of the operator and the builder, for the owner only
+    DIR/endpoint.json     where the master listens, while it runs
+
+The builder speaks HTTP to the master on loopback, exactly as a builder on another machine would.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import socket
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from piwheels_node.builder.build import Workshop
+from piwheels_node.builder.health import slots
+from piwheels_node.builder.interpreter import probe
+from piwheels_node.builder.service import BuilderService, Observer
+from piwheels_node.client import MasterClient
+from piwheels_node.core.errors import NodeError
+from piwheels_node.core.settings import Settings
+from piwheels_node.master.service import Master
+
+ENDPOINT = "endpoint.json"
+OPERATOR_KEY = Path("keys", "operator.key")
+_BUILDER_KEY = Path("keys", "builder.key")
+_RETRY_DELAY_S = 1.0
+"""There is no other builder that could do better: one delay long enough to notice a network that is back."""
+
+
+class Standalone:
+    """A farm of one machine, as a context: it serves and builds from entry to exit.
+
+    Raises SandboxUnavailableError where nothing can be confined, and NodeError where the directory is in
+    use or the port is taken. On exit the sandboxes are gone and unfinished jobs are back in the queue.
+    """
+
+    def __init__(self, data: Path, settings: Settings, observer: Observer | None = None) -> None:
+        delay_s = min(settings.master.retry_delay_s, _RETRY_DELAY_S)
+        self.data = data
+        self.settings = dataclasses.replace(
+            settings, master=dataclasses.replace(settings.master, retry_delay_s=delay_s)
+        )
+        self.observer = observer
+        self.url = ""
+        self._closing = contextlib.ExitStack()
+
+    @property
+    def index_url(self) -> str:
+        """What pip is given as `--extra-index-url`."""
+        return f"{self.url}/simple/"
+
+    def client(self) -> MasterClient:
+        """A client with the operator's key."""
+        return MasterClient(self.url, (self.data / OPERATOR_KEY).read_text().strip())
+
+    def __enter__(self) -> Self:
+        with self._closing as closing:
+            _make_directory(self.data)
+            master = Master(self.data, self.settings)
+            closing.callback(master.stop)
+            self.url = master.start()
+            builder_name = f"{socket.gethostname()} (standalone)"
+            _keep_key(self.data / OPERATOR_KEY, master, "operator", None)
+            builder_key = _keep_key(self.data / _BUILDER_KEY, master, "builder", builder_name)
+            workshop = Workshop(
+                self.data / "builder",
+                probe(self.settings.builder.python),
+                self.settings,
+                extra_index_url=self.index_url,
+                stop=threading.Event(),
+            )
+            closing.callback(workshop.close)
+            client = MasterClient(self.url, builder_key)
+            closing.callback(client.close)
+            builder = BuilderService(client, workshop, slots=slots(), observer=self.observer)
+            closing.callback(builder.stop)
+            builder.start()
+            endpoint = self.data / ENDPOINT
+            endpoint.write_text(json.dumps({"url": self.url, "pid": os.getpid()}))
+            closing.callback(endpoint.unlink, missing_ok=True)
+            self._closing = closing.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.close()
+
+
+def _make_directory(data: Path) -> None:
+    try:
+        (data / "keys").mkdir(parents=True, exist_ok=True)
+        (data / "keys").chmod(0o700)
+        data.chmod(0o755)  # the account that package code runs as must be able to walk through
+    except OSError as error:
+        raise NodeError(
+            f"the data directory cannot be used: {error.strerror}",
+            where=str(data),
+            hint="name one that you may write to with --data DIR",
+        ) from error
+
+
+def _keep_key(path: Path, master: Master, kind: str, builder: str | None) -> str:
+    """The key in the file, where the master knows it; else a new one, written for the owner only."""
+    with contextlib.suppress(FileNotFoundError):
+        key = path.read_text().strip()
+        if master.knows_key(kind, key):
+            return key
+    key = master.create_key(kind, builder)
+    path.unlink(missing_ok=True)
+    with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        file.write(f"{key}\n")
+    return key
