@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The wheel store: uploads, and publication that a crash cannot leave half done."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from piwheels_node.core.errors import StorageError, WheelError
+from piwheels_node.core.failure import FailureReason
+from piwheels_node.master.store import WheelStore, WrongOffsetError
+
+NAME = "thing-1.0-py3-none-any.whl"
+STEPS = ["begin", "metadata synced", "metadata", "synced", "linked", "directory", "end"]
+METADATA = b"Metadata-Version: 2.1\nName: thing\n" * 50
+CONTENT = b"wheel" * 5000
+
+
+@pytest.fixture
+def store(tmp_path):
+    return WheelStore(tmp_path)
+
+
+def upload(store, content=CONTENT, job_id=1, token="t" * 32):
+    path = store.incoming(job_id, token)
+    store.write_at(path, 0, content, len(content))
+    return path
+
+
+def publish(store, content=CONTENT, **how):
+    return store.publish(upload(store, content), "thing", NAME, METADATA, **how)
+
+
+def files(tmp_path):
+    return {path.name for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_an_upload_arrives_in_parts(store):
+    path = store.incoming(1, "t" * 32)
+
+    assert store.write_at(path, 0, b"abc", 6) == 3
+    assert store.write_at(path, 3, b"def", 6) == 6
+    assert path.read_bytes() == b"abcdef"
+
+
+@pytest.mark.parametrize("offset", [0, 2, 4, 10**12, -1])
+def test_a_part_that_does_not_begin_where_the_file_ends_is_told_where(store, offset):
+    path = upload(store, b"abc")
+    with pytest.raises(WrongOffsetError) as caught:
+        store.write_at(path, offset, b"x", 100)
+
+    assert caught.value.offset == 3
+    assert path.read_bytes() == b"abc"
+
+
+def test_more_than_was_announced_is_refused(store):
+    path = upload(store, b"abc")
+    with pytest.raises(WheelError) as caught:
+        store.write_at(path, 3, b"defg", 6)
+
+    assert caught.value.reason is FailureReason.WHEEL_TOO_BIG
+    assert path.read_bytes() == b"abc"
+
+
+def test_an_upload_has_its_own_file_for_each_job_and_lease(store):
+    names = {store.incoming(job, token).name for job in (1, 2) for token in ("a" * 32, "b" * 32, "../../x")}
+
+    assert len(names) == 6
+    assert not any("a" * 32 in name or "/" in name for name in names)
+
+
+def test_an_upload_does_not_follow_a_link(store, tmp_path):
+    path = store.incoming(1, "t" * 32)
+    victim = tmp_path / "victim"
+    path.symlink_to(victim)
+    with pytest.raises(StorageError):
+        store.write_at(path, 0, b"x", 1)
+
+    assert not victim.exists()
+
+
+def test_a_sealed_upload_cannot_be_changed(store):
+    path = upload(store, b"good")
+    sealed = store.seal(path)
+    upload(store, b"evil")
+
+    assert store.seal(path) == sealed
+    assert sealed.read_bytes() == b"good"
+
+
+def test_sealing_what_was_never_uploaded_blames_the_builder(store):
+    with pytest.raises(WheelError) as caught:
+        store.seal(store.incoming(1, "t" * 32))
+    assert caught.value.reason is FailureReason.BUILDER_FAILED
+
+
+def test_discarding_takes_the_upload_away_sealed_or_not(store, tmp_path):
+    store.discard(upload(store, b"a"))
+    path = upload(store, b"b", job_id=2)
+    store.seal(path)
+    store.discard(path)
+    store.discard(path)
+
+    assert files(tmp_path) == set()
+
+
+def test_a_published_wheel_has_its_metadata_beside_it_and_all_may_read_both(store, tmp_path):
+    final = publish(store)
+
+    assert final == store.path("thing", NAME) == tmp_path / "wheels" / "thing" / NAME
+    assert final.read_bytes() == CONTENT
+    assert store.metadata_path("thing", NAME).read_bytes() == METADATA
+    assert {stat.S_IMODE(p.stat().st_mode) for p in final.parent.iterdir()} == {0o644}
+    assert final.stat().st_nlink == 1
+    assert files(tmp_path) == {NAME, f"{NAME}.metadata"}
+
+
+def test_publishing_the_same_bytes_again_is_harmless(store):
+    publish(store)
+    before = store.path("thing", NAME).stat().st_ino
+    publish(store)
+
+    assert store.path("thing", NAME).stat().st_ino == before
+
+
+def test_a_published_file_never_changes(store):
+    publish(store)
+    path = upload(store, b"other")
+    with pytest.raises(StorageError, match="never changes"):
+        store.publish(path, "thing", NAME, b"other metadata")
+
+    assert store.path("thing", NAME).read_bytes() == CONTENT
+    assert store.metadata_path("thing", NAME).read_bytes() == METADATA
+    assert path.read_bytes() == b"other"
+
+
+def test_a_file_that_the_database_does_not_know_is_replaced(store):
+    """It was stored, and then the transaction failed; the next build has other bytes."""
+    publish(store)
+    path = upload(store, b"other")
+    store.publish(path, "thing", NAME, b"other metadata", name_is_free=True)
+
+    assert store.path("thing", NAME).read_bytes() == b"other"
+    assert store.metadata_path("thing", NAME).read_bytes() == b"other metadata"
+
+
+@pytest.mark.parametrize(
+    ("project", "filename"),
+    [
+        ("thing", "../thing-1.0-py3-none-any.whl"),
+        ("thing", "thing-1.0-py3-none-x/../../any.whl"),
+        ("thing", "thing-1.0-py3-none-any\0.whl"),
+        ("..", NAME),
+        ("Thing", NAME),
+        ("a/b", NAME),
+        ("", NAME),
+        ("thing", "thing.whl"),
+    ],
+)
+def test_a_name_that_leads_elsewhere_is_refused(store, tmp_path, project, filename):
+    path = upload(store)
+    with pytest.raises(WheelError):
+        store.publish(path, project, filename, METADATA)
+    assert files(tmp_path) == {path.name}
+
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from piwheels_node.master.store import WheelStore
+root, step = Path(sys.argv[1]), sys.argv[2]
+def die(now):
+    if now == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+store = WheelStore(root, at_step=die)
+path = store.incoming(1, "t" * 32)
+store.publish(path, "thing", sys.argv[3], path.with_suffix(".metadata").read_bytes())
+"""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_crash_at_any_step_leaves_nothing_or_a_whole_file_and_can_be_made_good(store, tmp_path, step):
+    path = upload(store)
+    path.with_suffix(".metadata").write_bytes(METADATA)
+    child = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path), step, NAME], check=False)
+    assert child.returncode == -signal.SIGKILL
+
+    final, beside = store.path("thing", NAME), store.metadata_path("thing", NAME)
+    assert not final.exists() or (final.read_bytes() == CONTENT and beside.read_bytes() == METADATA)
+    assert not beside.exists() or beside.read_bytes() == METADATA
+    if path.exists():
+        store.publish(path, "thing", NAME, METADATA)
+    assert final.read_bytes() == CONTENT
+    assert beside.read_bytes() == METADATA
+    assert not path.exists()
+    assert {entry.name for entry in final.parent.iterdir()} == {NAME, f"{NAME}.metadata"}
+
+
+def test_the_steps_are_all_tried_above(tmp_path):
+    seen = []
+    publish(WheelStore(tmp_path, at_step=seen.append))
+
+    assert seen == STEPS
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("step", ["begin", "metadata synced", "synced"])
+def test_a_full_disk_is_a_storage_error_and_publishes_nothing(tmp_path, step, code):
+    def full(now):
+        if now == step:
+            raise OSError(code, os.strerror(code))
+
+    store = WheelStore(tmp_path, at_step=full)
+    with pytest.raises(StorageError, match="disk is full") as caught:
+        publish(store)
+
+    assert "free some disk" in str(caught.value)
+    assert not store.path("thing", NAME).exists()
+    assert store.incoming(1, "t" * 32).read_bytes() == CONTENT
+    assert not any(name.endswith(".tmp") for name in files(tmp_path))
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from piwheels_node.core.errors import StorageError
+from piwheels_node.master.store import WheelStore
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+store = WheelStore(Path(sys.argv[1]))
+path = store.incoming(1, "t" * 32)
+store.write_at(path, 0, b"a" * 600, 10**6)
+try:
+    store.write_at(path, 600, b"b" * 600, 10**6)
+except StorageError:
+    sys.exit(path.read_bytes() != b"a" * 600)
+sys.exit(2)
+"""
+
+
+def test_a_part_that_the_disk_takes_only_half_of_leaves_no_trace(tmp_path):
+    subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], check=True)
+
+
+def test_cleaning_takes_uploads_that_nobody_continues_and_leaves_the_rest(store, tmp_path):
+    publish(store)
+    old, young = upload(store, b"old", job_id=2), upload(store, b"young", job_id=3)
+    leftover = tmp_path / "incoming" / "0123.tmp"
+    leftover.write_bytes(b"x")
+    long_ago = time.time() - 7 * 3600
+    for path in (old, leftover, store.path("thing", NAME)):
+        os.utime(path, (long_ago, long_ago))
+
+    assert store.clean(datetime.now(UTC)) == 2
+    assert files(tmp_path) == {young.name, NAME, f"{NAME}.metadata"}
+    assert store.clean(datetime.now(UTC) + timedelta(hours=7)) == 1
+
+
+def test_free_disk_is_told(store):
+    assert store.free_bytes() > 0
+
+
+def test_a_root_that_cannot_be_used_is_a_storage_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError) as caught:
+        WheelStore(tmp_path / "file")
+    assert str(tmp_path / "file") in str(caught.value)
