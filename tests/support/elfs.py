@@ -3,7 +3,7 @@
 
 make_elf("EM_ARM", needed=["libc.so.6"], exports=["PyInit_x"], arm=arm_attributes(cpu_arch=6, fp=2))
 
-header | program headers | strings | symbols | dynamic section | ARM attributes | section headers
+header | program headers | symbols | strings | dynamic section | ARM attributes | section headers
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ def make_elf(
         strings += text.encode() + b"\0"
     header_size, segment_size, section_size = (52, 32, 40) if bits == 32 else (64, 56, 64)
     segments = 3 if interpreter else 2
-    strings_at = header_size + segments * segment_size
     symbols = _symbols(offsets, exports, imports, bits, order)
-    symbols_at = strings_at + len(strings)
+    symbols_at = header_size + segments * segment_size
+    strings_at = symbols_at + len(symbols)
     tags = [(5, strings_at), (10, len(strings)), (6, symbols_at)]
     tags += [(1, offsets[name]) for name in needed]
     tags += [(14, offsets[soname])] if soname else []
     tags += [(29, offsets[runpath])] if runpath else []
     dynamic = b"".join(struct.pack(f"{order}2{word}", *tag) for tag in [*tags, (0, 0)])
-    dynamic_at = symbols_at + len(symbols)
+    dynamic_at = strings_at + len(strings)
     attributes_at = dynamic_at + len(dynamic)
     attributes = arm or b""
     sections_at = attributes_at + len(attributes)
@@ -88,7 +88,7 @@ def make_elf(
     table = _segment(1, 0, size, bits, order) + _segment(2, dynamic_at, len(dynamic), bits, order)
     if interpreter:
         table += _segment(3, strings_at, 1, bits, order)
-    content = header + table + strings + symbols + dynamic + attributes
+    content = header + table + symbols + strings + dynamic + attributes
     if sections:
         layout = f"{order}II4{word}II2{word}"
         content += struct.pack(layout, *([0] * 10))
