@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from packaging.utils import canonicalize_name
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -20,7 +21,7 @@ from rich.text import Text
 
 from piwheels_node.cli.results import Result, describe
 from piwheels_node.core.jobs import Step
-from piwheels_node.core.messages import JobView, Lease, ReportAnswer
+from piwheels_node.core.messages import BuildRequest, JobView, Lease, ReportAnswer
 
 _STEPS = tuple(step.value for step in Step)
 
@@ -51,7 +52,7 @@ class PlainProgress:
     ) -> None:
         pass
 
-    def asking(self, project: str) -> None:
+    def asking(self, request: BuildRequest) -> None:
         """Say nothing: the answer comes at once."""
 
     def queued(self, job: JobView) -> None:
@@ -91,7 +92,7 @@ class LiveProgress:
     """A table that is drawn again four times a second: package, step, elapsed time, outcome."""
 
     def __init__(self) -> None:
-        self._rows: dict[str, _Row] = {}
+        self._rows: dict[tuple[str, str], _Row] = {}
         self._lock = threading.Lock()
         self._live = Live(get_renderable=self._draw, console=Console(stderr=True), transient=True)
 
@@ -104,24 +105,25 @@ class LiveProgress:
     ) -> None:
         self._live.stop()
 
-    def asking(self, project: str) -> None:
+    def asking(self, request: BuildRequest) -> None:
         """A new row."""
         with self._lock:
-            self._rows[_key(project)] = _Row(project)
+            self._rows[_key(request.project, request.version)] = _Row(
+                f"{request.project} {request.version or ''}".rstrip()
+            )
 
     def queued(self, job: JobView) -> None:
         """A job waits for a builder."""
         with self._lock:
-            row = self._rows.setdefault(_key(job.project), _Row(job.project))
-            row.name = f"{job.project} {job.version}"
+            row = self._row(job.project, job.version)
             if row.state == "asking":
                 row.state, row.since = "queued", time.monotonic()
 
     def moved(self, project: str, version: str, step: Step | None) -> None:
-        """A job has come to a step."""
+        """A job has come to a step; the time shown is counted from its first one."""
         with self._lock:
-            row = self._rows.get(_key(project))
-            if row is None or row.result or step is None:
+            row = self._row(project, version)
+            if step is None or row.result:
                 return
             if row.state not in _STEPS:
                 row.since = time.monotonic()
@@ -130,15 +132,10 @@ class LiveProgress:
     def ended(self, result: Result) -> None:
         """A request has its result."""
         with self._lock:
-            row = self._rows.setdefault(_key(result.project), _Row(result.project))
-            row.name = f"{result.project} {result.version or ''}".rstrip()
-            row.result = result
+            self._row(result.project, result.version).result = result
 
     def started(self, lease: Lease) -> None:
-        """The builder here took a job: its time begins."""
-        with self._lock:
-            if row := self._rows.get(_key(lease.project)):
-                row.since = time.monotonic()
+        """The builder here took a job: its first step follows at once."""
 
     def step(self, lease: Lease, step: Step) -> None:
         """The builder here has come to a step."""
@@ -146,6 +143,15 @@ class LiveProgress:
 
     def finished(self, lease: Lease, answer: ReportAnswer | None) -> None:
         """The builder here is done with a job; how it ended is told by the one who asked."""
+
+    def _row(self, project: str, version: str | None) -> _Row:
+        """The row of a release; one that was asked for without a version takes it on."""
+        key = _key(project, version)
+        if key not in self._rows:
+            row = self._rows.pop(_key(project, None), None) or _Row(project)
+            row.name = f"{project} {version or ''}".rstrip()
+            self._rows[key] = row
+        return self._rows[key]
 
     def _draw(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
@@ -173,8 +179,8 @@ def _path(state: str) -> Text:
     return text
 
 
-def _key(project: str) -> str:
-    return project.lower().replace("_", "-").replace(".", "-")
+def _key(project: str, version: str | None) -> tuple[str, str]:
+    return canonicalize_name(project), version or ""
 
 
 def progress_for(*, live: bool) -> LiveProgress | PlainProgress:

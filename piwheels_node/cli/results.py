@@ -50,8 +50,8 @@ class Result:
 class Progress(Protocol):
     """Who shows what is going on."""
 
-    def asking(self, project: str) -> None:
-        """The master is asked for a project."""
+    def asking(self, request: BuildRequest) -> None:
+        """The master is asked for a release."""
 
     def queued(self, job: JobView) -> None:
         """There is a job for it."""
@@ -70,7 +70,7 @@ def ask_and_follow(
     results: dict[int, Result] = {}
     jobs: dict[int, JobView] = {}
     for number, request in enumerate(requests):
-        progress.asking(request.project)
+        progress.asking(request)
         answer = _ask(client, request)
         if isinstance(answer, Result) or answer.job is None or answer.outcome:
             results[number] = answer if isinstance(answer, Result) else _of_answer(answer)

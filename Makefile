@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The same commands for people and for CI. Nothing needs root but the apt step, which uses sudo where it must.
+
+PYTHON ?= python3
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+# What `make run` needs of Debian, and what the tests need besides.
+APT_RUN := bubblewrap gcc libc6-dev python3-dev python3-venv
+APT_TEST := tmux
+
+# Where `make run` keeps its farm. Package code never runs as root, and its account must be able to get there.
+ifeq ($(shell id -u),0)
+DATA ?= /var/tmp/piwheels-node-run
+else
+DATA ?= $(CURDIR)/.run
+endif
+
+BIN := .venv/bin
+TRIXIE := .venv-trixie/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-trixie apt-run apt-test run test test-newest test-trixie lint format bench clean
+
+help:  ## what there is to make
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+apt-run:
+	@tools/apt-packages $(APT_RUN)
+
+apt-test: apt-run
+	@tools/apt-packages $(APT_TEST)
+
+setup: apt-test .venv/ready  ## Debian packages, and .venv with everything in it
+
+run: apt-run .venv/ready  ## build real packages from source, publish them, install them with pip
+	@$(BIN)/python tools/first_run.py --data $(DATA)
+
+test: lint test-newest test-trixie  ## lint, then all tests, with the newest and with trixie's versions
+
+lint: .venv/ready  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/ready  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-newest: setup
+	$(BIN)/pytest -n 2
+
+test-trixie: apt-test .venv-trixie/ready
+	$(TRIXIE)/pytest -n 2 -m "not pypi"
+
+bench: setup  ## jobs here against pip wheel and uv build, in one run
+	$(BIN)/python benchmarks/build.py
+
+.venv/ready: setup.cfg pyproject.toml
+	@tools/apt-packages python3-venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint,bench]'
+	touch $@
+
+.venv-trixie/ready: setup.cfg pyproject.toml tests/constraints-trixie.txt
+	$(PYTHON) -m venv .venv-trixie
+	$(TRIXIE)/python -m pip install --quiet --constraint tests/constraints-trixie.txt pip setuptools
+	$(TRIXIE)/python -m pip install --quiet --constraint tests/constraints-trixie.txt --editable '.[test]' uv
+	touch $@
+
+clean:  ## remove what was made here, the farm of `make run` included
+	rm -rf .venv .venv-trixie build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(DATA)

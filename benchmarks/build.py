@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Wall time of one job here against `pip wheel` and `uv build`, in turn, in one run.
+
+Here: from the lease to the published wheel (fetch, sandboxed build, inspection, upload, the master's own
+checks, fsync), with the build environment in its cache and the sdist fetched again each time.
+pip: `pip wheel --no-deps --no-binary NAME`, with its cache of downloads warm and its cache of wheels empty.
+uv: `uv build --wheel SDIST`, with its caches warm and the sdist on disk: it fetches nothing and checks nothing.
+
+    python benchmarks/build.py [--rounds 3] [--data DIR]
+
+Prints the median of the rounds for each package, the ratios, and the median of the ratios by kind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from piwheels_node.client import MasterClient
+from piwheels_node.core.jobs import JobState
+from piwheels_node.core.messages import BuildRequest
+from piwheels_node.core.settings import Settings
+from piwheels_node.standalone import Standalone
+
+PURE = (
+    "six",
+    "tabulate",
+    "idna",
+    "colorama",
+    "click",
+    "packaging",
+    "attrs",
+    "tomlkit",
+    "pyparsing",
+    "requests",
+)
+C = ("spidev", "RPi.GPIO", "netifaces", "smbus")
+
+PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
+
+
+def main() -> None:
+    """Measure everything in turn, and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--data", type=Path, help="where to work; default: a directory in /var/tmp")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(
+        prefix="piwheels-node-bench-", dir=arguments.data or "/var/tmp"
+    ) as directory:
+        work = Path(directory)
+        work.chmod(0o755)
+        bench = Bench(work)
+        times = {name: bench.measure(name, arguments.rounds) for name in (*PURE, *C)}
+    show(times, has_uv=bench.uv is not None)
+
+
+class Bench:
+    """Runs each contender on one package after the other."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        self.uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        subprocess.run([PYTHON, "-m", "venv", str(work / "venv")], check=True)
+        self.python = str(work / "venv" / "bin" / "python")
+        subprocess.run([self.python, "-m", "pip", "-q", "install", "--upgrade", "pip"], check=True)
+        self.serial = 0
+
+    def measure(self, name: str, rounds: int) -> dict[str, float]:
+        """Median seconds by contender; one round before those that count warms every cache."""
+        sdist = self.fetch(name)
+        times: dict[str, list[float]] = {"here": [], "pip": [], "uv": []}
+        for count in range(rounds + 1):
+            taken = {"here": self.here(name), "pip": self.pip(name), "uv": self.build_by_uv(sdist)}
+            print(name, {key: round(value, 2) for key, value in taken.items()}, file=sys.stderr)
+            if count:
+                for key, value in taken.items():
+                    times[key].append(value)
+        return {key: statistics.median(values) for key, values in times.items()}
+
+    def here(self, name: str) -> float:
+        """A new master each time, so that there is a job to do; the environments are those of the last one."""
+        self.serial += 1
+        data = self.work / f"farm-{self.serial}"
+        data.mkdir()
+        kept = self.work / "environments"
+        if kept.exists():
+            (data / "builder").mkdir()
+            kept.rename(data / "builder" / "environments")
+        with Standalone(data, Settings()) as farm, farm.client() as client:
+            seconds = job_seconds(client, name)
+        (data / "builder" / "environments").rename(kept)
+        shutil.rmtree(data)
+        return seconds
+
+    def pip(self, name: str) -> float:
+        """`pip wheel`, as everybody has it."""
+        cache = self.work / "pip-cache"
+        shutil.rmtree(cache / "wheels", ignore_errors=True)
+        out = tempfile.mkdtemp(dir=self.work)
+        command = [self.python, "-m", "pip", "-q", "wheel", "--cache-dir", str(cache), "--no-deps"]
+        return timed([*command, "--no-binary", name, "-w", out, name])
+
+    def build_by_uv(self, sdist: Path) -> float:
+        """`uv build`, where there is a uv; NaN where there is none."""
+        if not self.uv:
+            return float("nan")
+        out = tempfile.mkdtemp(dir=self.work)
+        return timed([self.uv, "build", "-q", "--wheel", "--python", PYTHON, "-o", out, str(sdist)])
+
+    def fetch(self, name: str) -> Path:
+        """The sdist, for uv: by pip, which runs the package's code to do it."""
+        out = Path(tempfile.mkdtemp(dir=self.work))
+        timed(
+            [
+                self.python,
+                "-m",
+                "pip",
+                "-q",
+                "download",
+                "--no-deps",
+                "--no-binary",
+                name,
+                "-d",
+                str(out),
+                name,
+            ]
+        )
+        return next(out.iterdir())
+
+
+def job_seconds(client: MasterClient, name: str) -> float:
+    """Build one project; seconds from its lease to its wheel in the index, by the master's clock."""
+    answer = client.request(BuildRequest(project=name, force=True))
+    if answer.job is None:
+        sys.exit(f"{name}: {answer.what or answer.reason}")
+    while not (job := client.job(answer.job.job_id)).state.is_final:
+        time.sleep(0.05)
+    if job.state is not JobState.BUILT:
+        sys.exit(f"{name}: {job.build and job.build.reason} {job.build and job.build.evidence}")
+    at = {event.kind: event.at for event in client.events(job.job_id)}
+    return (at["built"] - at["leased"]).total_seconds()
+
+
+def timed(command: list[str]) -> float:
+    """Run a command that must succeed; seconds of wall time."""
+    started = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return time.monotonic() - started
+
+
+def show(times: dict[str, dict[str, float]], *, has_uv: bool) -> None:
+    """Seconds and ratios by package, then the medians of the ratios."""
+    table = Table(box=None, header_style="bold")
+    for title in ("package", "kind", "here", "pip", "uv", "here/pip", "here/uv"):
+        table.add_column(title, justify="left" if title in {"package", "kind"} else "right")
+    for name, one in times.items():
+        ratios = (f"1/{one['pip'] / one['here']:.1f}", f"{one['here'] / one['uv']:.2f}" if has_uv else "")
+        seconds = (f"{one[key]:.2f} s" for key in ("here", "pip", "uv"))
+        table.add_row(name, "C" if name in C else "pure", *seconds, *ratios)
+    console = Console()
+    console.print(table)
+    for kind, names in (("pure", PURE), ("C", C)):
+        ratio = statistics.median(times[name]["pip"] / times[name]["here"] for name in names)
+        line = f"{kind}: median {1 / ratio:.3f} of pip's time (1/{ratio:.1f})"
+        if has_uv:
+            line += f", {statistics.median(times[name]['here'] / times[name]['uv'] for name in names):.2f} of uv's"
+        console.print(line)
+
+
+if __name__ == "__main__":
+    main()
