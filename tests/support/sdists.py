@@ -244,7 +244,7 @@ def _zip_info(member: str | zipfile.ZipInfo, compression: int) -> zipfile.ZipInf
     info = zipfile.ZipInfo(member)
     info.compress_type = compression
     info.create_system = 3
-    info.external_attr = 0o100644 << 16
+    info.external_attr = (0o040755 if member.endswith("/") else 0o100644) << 16
     return info
 
 
