@@ -71,7 +71,16 @@ class PyPIError(NodeError):
 
 
 class MasterError(NodeError):
-    """The master refused a request, or answered what could not be read."""
+    """The master refused a request, or answered what could not be read.
+
+    `refused` is True where this one request is at fault, so that another one may well succeed.
+    """
+
+    def __init__(
+        self, what: str, *, where: str | None = None, hint: str | None = None, refused: bool = False
+    ) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.refused = refused
 
 
 class MasterUnreachableError(MasterError):

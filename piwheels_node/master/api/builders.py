@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Endpoints for builders: lease, heartbeat, log, wheel, report; each but the first shows the lease's token.
+
+Uploads come raw and go on by offset: who sends a part that does not begin where the last one ended is
+told where to go on (code `offset`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from sqlalchemy.orm import Session
+from starlette.requests import ClientDisconnect
+
+from piwheels_node.core.errors import StorageError
+from piwheels_node.core.messages import (
+    Heartbeat,
+    HeartbeatAnswer,
+    Lease,
+    LeaseRequest,
+    Report,
+    ReportAnswer,
+    Upload,
+)
+from piwheels_node.master import leases, publish, queue
+from piwheels_node.master.api.context import BuilderId, Context, Here
+from piwheels_node.master.api.problems import TooLargeError
+from piwheels_node.master.database.models import Builder
+from piwheels_node.master.logs import MARGIN_BYTES
+
+router = APIRouter(tags=["builders"])
+
+LOOK_AGAIN_S = 1.0
+"""How often a waiting builder's poll looks by itself: for jobs whose delay is over, or of another process."""
+
+MAX_LOG_PART_BYTES = 4 << 20
+_BATCH_BYTES = 1 << 20
+
+LeaseToken = Annotated[str, Header(alias="X-Lease-Token", min_length=16, max_length=64)]
+Offset = Annotated[int, Query(ge=0)]
+
+
+@router.post("/lease", response_model=Lease, responses={204: {"description": "there is no job now"}})
+async def lease(wanted: LeaseRequest, request: Request, here: Here, builder: BuilderId) -> Lease | Response:
+    """Get a job; waits up to `wait_s` for one."""
+    await _register(here, builder, wanted)
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + wanted.wait_s
+    while not here.bell.closing:
+        found = await here.database.awrite(
+            lambda session: leases.lease(session, builder, wanted, here.settings, here.now())
+        )
+        if found is not None:
+            return found
+        left_s = deadline - loop.time()
+        if left_s <= 0:
+            break
+        await here.bell.wait(min(LOOK_AGAIN_S, left_s))
+        if await request.is_disconnected():
+            break  # nobody would hear of the job
+    return Response(status_code=204)
+
+
+async def _register(here: Context, builder: int, wanted: LeaseRequest) -> None:
+    def is_news() -> bool:
+        with here.database.read() as session:
+            return leases.needs_registering(session, builder, wanted.targets, here.now())
+
+    if await asyncio.to_thread(is_news):
+        await here.database.awrite(
+            lambda session: leases.register(session, builder, wanted.targets, here.now())
+        )
+
+
+@router.post("/jobs/{job_id}/heartbeat")
+async def heartbeat(job_id: int, beat: Heartbeat, here: Here, builder: BuilderId) -> HeartbeatAnswer:
+    """Keep the lease; where it is gone the answer is a Problem with the code `lost`."""
+    now, lease_s = here.now(), here.settings.master.lease_s
+
+    def work(session: Session) -> None:
+        leases.held(session, job_id, beat.token, builder, now)
+        queue.heartbeat(session, job_id, beat.token, beat.step, now, lease_s)
+        row = session.get_one(Builder, builder)
+        row.last_seen_at = now
+        row.health = beat.health.model_dump(mode="json")
+
+    await here.database.awrite(work)
+    return HeartbeatAnswer(carry_on=True, expires_in_s=lease_s)
+
+
+@router.post("/jobs/{job_id}/hand-back", status_code=204)
+async def hand_back(job_id: int, here: Here, builder: BuilderId, token: LeaseToken) -> None:
+    """Give the job back unfinished; another builder may have it at once."""
+    now = here.now()
+
+    def work(session: Session) -> None:
+        queue.hand_back(session, leases.held(session, job_id, token, builder, now), now)
+
+    await here.database.awrite(work)
+    await asyncio.to_thread(here.store.discard, here.store.incoming(job_id, token))
+    here.bell.ring()
+
+
+@router.put("/jobs/{job_id}/log")
+async def send_log(
+    *, job_id: int, request: Request, here: Here, builder: BuilderId, token: LeaseToken, offset: Offset
+) -> Upload:
+    """Add to the log; gives its size by now, which is the offset of the next part."""
+    leased_at = await here.database.awrite(
+        lambda session: leases.held(session, job_id, token, builder, here.now()).leased_at
+    )
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_LOG_PART_BYTES:
+            raise TooLargeError(f"a part of a log may have {MAX_LOG_PART_BYTES} bytes", where=f"job {job_id}")
+    limit = here.settings.builder.log_max_bytes + MARGIN_BYTES
+    size = await asyncio.to_thread(
+        here.logs.append, job_id, leased_at or here.now(), offset, bytes(data), limit=limit
+    )
+    return Upload(offset=size)
+
+
+@router.put("/jobs/{job_id}/wheel")
+async def send_wheel(
+    *,
+    job_id: int,
+    request: Request,
+    here: Here,
+    builder: BuilderId,
+    token: LeaseToken,
+    offset: Offset,
+    size: Annotated[int, Query(gt=0)],
+) -> Upload:
+    """Send a wheel of `size` bytes, or the rest of it from `offset` on."""
+    await here.database.awrite(lambda session: leases.held(session, job_id, token, builder, here.now()).id)
+    most = here.settings.builder.wheel_max_bytes
+    if size > most:
+        raise TooLargeError(f"a wheel may have {most} bytes, this has {size}", where=f"job {job_id}")
+    free = await asyncio.to_thread(here.store.free_bytes)
+    if free - (size - offset) < here.settings.master.min_free_bytes:
+        raise StorageError(
+            f"the master has {free >> 20} MiB of disk left", hint="free some, or lower master.min_free_bytes"
+        )
+    path = here.store.incoming(job_id, token)
+    return Upload(
+        offset=await _receive(request, offset, lambda at, data: here.store.write_at(path, at, data, size))
+    )
+
+
+async def _receive(request: Request, offset: int, write: Callable[[int, bytes], int]) -> int:
+    """Write the body in large parts, off the event loop; what came before a cut connection is kept."""
+    batch = bytearray()
+    with contextlib.suppress(ClientDisconnect):
+        async for chunk in request.stream():
+            batch += chunk
+            if len(batch) >= _BATCH_BYTES:
+                offset = await asyncio.to_thread(write, offset, bytes(batch))
+                batch.clear()
+    return await asyncio.to_thread(write, offset, bytes(batch))
+
+
+@router.post("/jobs/{job_id}/report")
+async def report(job_id: int, told: Report, here: Here, builder: BuilderId) -> ReportAnswer:
+    """End the job; the answer says what the master made of the wheel."""
+    await here.database.awrite(
+        lambda session: leases.held(session, job_id, told.token, builder, here.now()).id
+    )
+    answer = await asyncio.to_thread(
+        publish.accept,
+        here.database,
+        here.store,
+        job_id=job_id,
+        token=told.token,
+        report=told,
+        limits=leases.limits(here.settings),
+        settings=here.settings.master,
+        clock=here.now,
+    )
+    here.bell.ring()
+    return answer

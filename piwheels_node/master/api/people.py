@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Endpoints for people and their tools: ask for a build, and read everything. Only asking needs a key."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from packaging.utils import canonicalize_name
+
+from piwheels_node.core.jobs import JobState
+from piwheels_node.core.messages import (
+    BuildRequest,
+    EventView,
+    JobView,
+    ProjectView,
+    RequestAnswer,
+    Status,
+)
+from piwheels_node.master import requests, views
+from piwheels_node.master.api.context import Here, Operator
+from piwheels_node.master.api.problems import NotFoundError
+from piwheels_node.master.api.threads import in_daemon_thread
+
+router = APIRouter(tags=["people"])
+
+LOG_CHUNK_BYTES = 1 << 20
+"""The most of a log that one answer has."""
+
+
+@router.post("/requests")
+async def ask_for_build(wanted: BuildRequest, here: Here, _operator: Operator) -> RequestAnswer:
+    """Ask for a wheel: PyPI may have it, we may have it, or there is a job for it now."""
+    answer = await in_daemon_thread(requests.ask, here.database, here.pypi, wanted, here.now())
+    if answer.job is not None and answer.job.state is JobState.READY:
+        here.bell.ring()
+    return answer
+
+
+@router.get("/status")
+def status(here: Here) -> Status:
+    """The master in a few numbers."""
+    with here.database.read() as session:
+        return views.status(session, here.now())
+
+
+@router.get("/jobs")
+def jobs(
+    here: Here, state: JobState | None = None, limit: Annotated[int, Query(ge=1, le=500)] = 50
+) -> list[JobView]:
+    """The newest jobs."""
+    with here.database.read() as session:
+        return views.jobs(session, state, limit)
+
+
+@router.get("/jobs/{job_id}")
+def job(job_id: int, here: Here) -> JobView:
+    """One job, with its newest build."""
+    with here.database.read() as session:
+        found = views.job(session, job_id)
+    if found is None:
+        raise NotFoundError("there is no such job", where=f"job {job_id}")
+    return found
+
+
+@router.get("/jobs/{job_id}/events")
+def events(job_id: int, here: Here) -> list[EventView]:
+    """What happened to a job."""
+    with here.database.read() as session:
+        found = views.events(session, job_id)
+    if not found:
+        raise NotFoundError("there is no such job", where=f"job {job_id}")
+    return found
+
+
+@router.get("/jobs/{job_id}/log", response_class=Response)
+def log(job_id: int, here: Here, offset: Annotated[int, Query(ge=0)] = 0) -> Response:
+    """The log of a job's newest build from a byte on, 1 MiB at most; empty where there is no more by now."""
+    content = here.logs.read(job_id, offset, LOG_CHUNK_BYTES)
+    return Response(content, media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"})
+
+
+@router.get("/projects/{name}")
+def project(name: str, here: Here) -> ProjectView:
+    """What the master has of a project: its newest jobs and wheels."""
+    with here.database.read() as session:
+        found = views.project(session, canonicalize_name(name))
+    if found is None:
+        raise NotFoundError("the master has nothing of this project", where=name)
+    return found
