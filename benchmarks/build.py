@@ -4,7 +4,7 @@
 Here: from the lease to the published wheel (fetch, sandboxed build, inspection, upload, the master's own
 checks, fsync), with the build environment in its cache and the sdist fetched again each time.
 pip: `pip wheel --no-deps --no-binary NAME`, with its cache of downloads warm and its cache of wheels empty.
-uv: `uv build --wheel SDIST`, with its caches warm and the sdist on disk: it fetches nothing and checks nothing.
+uv: `uv build --wheel SDIST`, with its caches warm and the sdist on disk: it need not fetch.
 
     python benchmarks/build.py [--rounds 3] [--data DIR]
 
@@ -89,7 +89,7 @@ class Bench:
         return {key: statistics.median(values) for key, values in times.items()}
 
     def here(self, name: str) -> float:
-        """A new master each time, so that there is a job to do; the environments are those of the last one."""
+        """A new master each time, so that there is a job to do, with the environments of the last one."""
         self.serial += 1
         data = self.work / f"farm-{self.serial}"
         data.mkdir()
@@ -176,7 +176,8 @@ def show(times: dict[str, dict[str, float]], *, has_uv: bool) -> None:
         ratio = statistics.median(times[name]["pip"] / times[name]["here"] for name in names)
         line = f"{kind}: median {1 / ratio:.3f} of pip's time (1/{ratio:.1f})"
         if has_uv:
-            line += f", {statistics.median(times[name]['here'] / times[name]['uv'] for name in names):.2f} of uv's"
+            of_uv = statistics.median(times[name]["here"] / times[name]["uv"] for name in names)
+            line += f", {of_uv:.2f} of uv's"
         console.print(line)
 
 
