@@ -2,8 +2,9 @@
 """Targets: what a wheel is built for, and which wheels the pip of a target accepts.
 
 A target is a CPython ABI, a platform and a distribution release: `cp313-linux_armv7l-debian13`.
-Its tags are computed for the target, never for the running interpreter (PEP 425, 599, 600; the order
-is the one in which pip prefers them). This module imports only the standard library and `packaging`.
+Its tags are computed for the target, never for the running interpreter (PEP 425, 599, 600). Their order is
+the one in which trixie's pip prefers them: `linux_armv7l` after all manylinux tags. From packaging 26.3 on,
+pip has it before them; the set is the same. This module imports only the standard library and `packaging`.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ GLIBC_OF_RELEASE = {
 }
 """The C library of each Debian release (Raspberry Pi OS has the same numbers)."""
 
-_NAME = re.compile(r"(?P<abi>cp3\d+t?)-(?P<platform>linux_\w+)-(?P<release>[a-z]+\d+(\.\d+)?)")
+_NAME = re.compile(r"(?P<abi>cp3\d+t?)-(?P<platform>linux_\w+)-(?P<release>[a-z]+\d+(\.\d+)?)", re.ASCII)
 _LEGACY_MANYLINUX = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5): "manylinux1"}
 _OLDEST_GLIBC = {"x86_64": (2, 5), "i686": (2, 5)}
+_ALSO_RUNS = {"armv8l": ("armv7l",)}  # 32-bit Python on a 64-bit kernel, as packaging has it
 _NO_MANYLINUX = frozenset({"armv6l", "armv5tel"})
 
 
@@ -113,11 +115,14 @@ class Target:
         return any(tag in self._rank for tag in tags)
 
     def _platforms(self) -> Iterator[str]:
+        archs = (self.arch, *_ALSO_RUNS.get(self.arch, ()))
         if self.arch not in _NO_MANYLINUX:
             major, newest = self.glibc
-            oldest = _OLDEST_GLIBC.get(self.arch, (2, 17))[1]
-            for minor in range(newest, oldest - 1, -1):
-                yield f"manylinux_{major}_{minor}_{self.arch}"
-                if (major, minor) in _LEGACY_MANYLINUX:
-                    yield f"{_LEGACY_MANYLINUX[major, minor]}_{self.arch}"
-        yield self.platform
+            for arch in archs:
+                oldest = _OLDEST_GLIBC.get(arch, (2, 17))[1]
+                for minor in range(newest, oldest - 1, -1):
+                    yield f"manylinux_{major}_{minor}_{arch}"
+                    if (major, minor) in _LEGACY_MANYLINUX:
+                        yield f"{_LEGACY_MANYLINUX[major, minor]}_{arch}"
+        for arch in archs:
+            yield f"linux_{arch}"
