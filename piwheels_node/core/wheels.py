@@ -6,6 +6,7 @@ This module imports only the standard library and `packaging`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from packaging.tags import Tag
@@ -14,6 +15,8 @@ from packaging.version import Version
 
 from piwheels_node.core.errors import WheelError
 from piwheels_node.core.failure import FailureReason
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+!-]{0,250}\.whl")  # 255 bytes are what a file system takes
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,14 @@ class WheelName:
 
     @classmethod
     def parse(cls, filename: str) -> WheelName:
-        """Take a file name apart; raises WheelError."""
+        """Take a file name apart; raises WheelError.
+
+        What is taken is safe as the last part of a path or URL; packaging alone would take `tiny-1-1/../x`.
+        """
+        if not _PLAIN.fullmatch(filename):
+            raise WheelError(
+                FailureReason.WHEEL_INVALID, "it is not the file name of a wheel", where=filename[:300]
+            )
         try:
             project, version, build, tags = parse_wheel_filename(filename)
         except InvalidWheelFilename as error:
