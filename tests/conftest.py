@@ -3,5 +3,6 @@
 
 pytest_plugins = [
     "fix_database",
+    "fix_master",
     "fix_pypi",
 ]
