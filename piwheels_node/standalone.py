@@ -21,10 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from piwheels_node.builder.build import Workshop
 from piwheels_node.builder.health import slots
 from piwheels_node.builder.interpreter import probe
 from piwheels_node.builder.service import BuilderService, Observer
+from piwheels_node.builder.workshop import Workshop
 from piwheels_node.client import MasterClient
 from piwheels_node.core.errors import NodeError
 from piwheels_node.core.settings import Settings

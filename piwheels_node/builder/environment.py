@@ -54,6 +54,7 @@ _UNSATISFIED = re.compile(
     r"(?:No matching distribution found for|Could not find a version that satisfies the requirement)"
     r" ([^\s(]+)"
 )
+_WRONG_HASH = re.compile(r"DO NOT MATCH THE HASHES", re.IGNORECASE)
 _CONFLICT = re.compile(r"ResolutionImpossible|conflicting dependencies")
 
 
@@ -278,6 +279,10 @@ def _unresolved(said: str, wanted: Sequence[str]) -> BuildError:
             f"no set of wheels satisfies {', '.join(wanted)}",
             captured=captured,
             evidence=last,
+        )
+    if _WRONG_HASH.search(said):
+        return BuildError(
+            FailureReason.HASH_MISMATCH, "a build requirement's wheel has another hash than the index says"
         )
     lines = [line for line in said.splitlines() if line.strip()] or ["pip said nothing"]
     return BuildError(

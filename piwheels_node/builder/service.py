@@ -15,11 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from piwheels_node.client import MasterClient
-
-from piwheels_node.builder.build import Build, Record, StoppedError, Workshop
+from piwheels_node.builder.build import Build, Record
 from piwheels_node.builder.files import sha256_of
 from piwheels_node.builder.health import health
+from piwheels_node.builder.hooks import StoppedError
+from piwheels_node.builder.workshop import Workshop
+from piwheels_node.client import MasterClient
 from piwheels_node.core.errors import LeaseLostError, MasterError, MasterUnreachableError
 from piwheels_node.core.jobs import Outcome, Step
 from piwheels_node.core.messages import (
@@ -154,7 +155,7 @@ class _Assignment:
         self.stop = stop
         self.observer = observer
         self.build = Build(workshop, lease, directory, on_step=self._on_step, stop=stop)
-        self._step = Step.FETCH
+        self._step = self._told = Step.FETCH
         self._until = time.monotonic() + lease.expires_in_s
         self._sent_bytes = 0
         self._lost = False
@@ -197,9 +198,9 @@ class _Assignment:
             evidence_line=record.evidence_line,
             duration_s=time.monotonic() - started,
             steps=record.steps,
-            cpu_s=record.cpu_s,
-            peak_memory_bytes=record.peak_memory_bytes,
-            environment=self.workshop.describe(record),
+            cpu_s=record.usage.cpu_s,
+            peak_memory_bytes=record.usage.peak_memory_bytes,
+            environment=self.workshop.describe(record.requirements),
             wheel=claim,
         )
         return self._insist(lambda: self.client.report(self.lease, report))
@@ -243,7 +244,7 @@ class _Assignment:
             try:
                 if self._step is not Step.UPLOAD:
                     self._send_log()
-                if time.monotonic() >= next_beat:
+                if time.monotonic() >= next_beat or self._step is not self._told:
                     next_beat = time.monotonic() + every_s
                     self._beat()
             except LeaseLostError:
@@ -254,7 +255,8 @@ class _Assignment:
                 _log.info("job %d: %s", self.lease.job_id, error)
 
     def _beat(self) -> None:
-        beat = Heartbeat(token=self.lease.token, step=self._step, health=health(self.workshop.root))
+        self._told = self._step
+        beat = Heartbeat(token=self.lease.token, step=self._told, health=health(self.workshop.root))
         answer = self.client.heartbeat(self.lease, beat)
         if not answer.carry_on:
             self._lost = True

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Running package code: what it is told, what it may use, and what it answers.
+
+`data/hook.py` is the other end, inside the sandbox. Its answer is a file that package code could have
+written as well: bounded, of the right types, and believed no further than its consequences reach.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from piwheels_node.builder.diagnosis import diagnose
+
+from piwheels_node.builder.environment import Environment
+from piwheels_node.builder.files import open_plain
+from piwheels_node.builder.sandbox import Bounds, Run
+from piwheels_node.builder.workshop import Workshop
+from piwheels_node.core.errors import BuildError
+from piwheels_node.core.failure import FailureReason
+from piwheels_node.core.messages import Lease
+
+_ANSWER_BYTES = 1 << 20
+_OLDEST_ZIP_TIME = 315532800  # 1980-01-01: a zip cannot say anything earlier
+_KEYS = {"build": ("wheel", "requires"), "load": ("failed",)}
+
+
+class StoppedError(Exception):
+    """The build was given up because we were asked to; nothing is to be reported."""
+
+
+@dataclass
+class Usage:
+    """What package code has used so far, by its own account."""
+
+    cpu_s: float = 0.0
+    peak_memory_bytes: int = 0
+
+
+class Hooks:
+    """Runs the hook for one build. `inside` is the directory that becomes /build."""
+
+    def __init__(
+        self, workshop: Workshop, lease: Lease, *, inside: Path, log: IO[bytes], stop: threading.Event
+    ) -> None:
+        self.workshop = workshop
+        self.lease = lease
+        self.inside = inside
+        self.log = log
+        self.stop = stop
+        self.usage = Usage()
+        self.evidence_line: int | None = None
+
+    def run(
+        self, action: str, request: dict[str, Any], environment: Environment
+    ) -> tuple[Run, dict[str, Any]]:
+        """Run package code; gives its answer, or raises BuildError with what the log says of the reason.
+
+        Raises StoppedError where we were asked to stop.
+        """
+        settings = self.workshop.settings.builder
+        for name in ("answer.json", "usage.json"):
+            (self.inside / name).unlink(missing_ok=True)
+        limits = {
+            "processes": settings.processes,
+            "file_bytes": settings.disk_max_bytes,
+            "nice": settings.nice,
+        }
+        run = self.workshop.sandbox.run(
+            [action, json.dumps({**request, "limits": limits})],
+            build=self.inside,
+            environment=environment.path,
+            log=self.log,
+            bounds=Bounds(
+                timeout_s=min(settings.timeout_s, self.lease.limits.timeout_s),
+                silence_s=min(settings.silence_s, self.lease.limits.silence_s),
+                log_bytes=min(settings.log_max_bytes, self.lease.limits.log_bytes),
+                disk_bytes=settings.disk_max_bytes,
+            ),
+            variables=self._variables(),
+            stop=self.stop,
+        )
+        self._add_usage()
+        if run.stopped:
+            raise StoppedError
+        if run.reason:
+            raise BuildError(run.reason)
+        if run.exit_code != 0:
+            found = diagnose(Path(self.log.name))
+            self.evidence_line = found.evidence_line
+            raise BuildError(found.reason, captured=found.captured, evidence=found.evidence)
+        return run, self._answer(action)
+
+    def _variables(self) -> dict[str, str]:
+        """The environment of package code: nothing of ours, and all that makes builds the same twice."""
+        uploaded_at = self.lease.sdist.uploaded_at
+        jobs = str(self.workshop.settings.builder.jobs or len(os.sched_getaffinity(0)))
+        return {
+            "PATH": "/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/home/builder",
+            "USER": "builder",
+            "LC_ALL": "C.UTF-8",
+            "TZ": "UTC",
+            "TERM": "dumb",
+            "VIRTUAL_ENV": "/env",
+            "PYTHONHASHSEED": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+            "SOURCE_DATE_EPOCH": str(int(uploaded_at.timestamp()) if uploaded_at else _OLDEST_ZIP_TIME),
+            "MAKEFLAGS": f"-j{jobs}",
+            "CMAKE_BUILD_PARALLEL_LEVEL": jobs,
+            "CARGO_BUILD_JOBS": jobs,
+            "PIP_NO_INDEX": "1",
+        }
+
+    def _add_usage(self) -> None:
+        try:
+            with open_plain(self.inside / "usage.json") as file:
+                used = json.loads(file.read(_ANSWER_BYTES))
+            self.usage.cpu_s += bounded(used["cpu_s"], 1e9)
+            peak = int(bounded(used["peak_memory_bytes"], 1 << 50))
+            self.usage.peak_memory_bytes = max(self.usage.peak_memory_bytes, peak)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass  # the run was killed, or somebody wrote nonsense
+
+    def _answer(self, action: str) -> dict[str, Any]:
+        try:
+            with open_plain(self.inside / "answer.json") as file:
+                answer = json.loads(file.read(_ANSWER_BYTES))
+            if not isinstance(answer, dict) or not any(key in answer for key in _KEYS[action]):
+                raise ValueError("it has not the fields that it should have")
+            if not isinstance(answer.get("requires", []), list) or not isinstance(
+                answer.get("failed", {}), dict
+            ):
+                raise ValueError("its fields are of the wrong type")
+        except (OSError, ValueError, RecursionError) as error:
+            raise BuildError(
+                FailureReason.BAD_METADATA, f"the backend ended without an answer that can be read: {error}"
+            ) from error
+        return answer
+
+
+def bounded(value: Any, most: float) -> float:
+    """A number that package code gave, if it is one from 0 to `most`; else 0."""
+    if isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= most:
+        return float(value)
+    return 0.0

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""All that the builds of one machine share: the interpreter, the sandbox, the caches, and room to work."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from piwheels_node.builder.downloads import Downloads
+from piwheels_node.builder.environment import EnvironmentCache
+from piwheels_node.builder.files import remove_tree
+from piwheels_node.builder.interpreter import Interpreter, environment_id, os_release
+from piwheels_node.builder.sandbox import Sandbox
+from piwheels_node.core.messages import BuildEnvironment
+from piwheels_node.core.settings import Settings
+
+
+class Workshop:
+    """What a builder has; one object serves all its builds, from several threads."""
+
+    def __init__(
+        self,
+        root: Path,
+        interpreter: Interpreter,
+        settings: Settings,
+        *,
+        extra_index_url: str = "",
+        stop: threading.Event,
+    ) -> None:
+        """`root` is the builder's directory. Raises SandboxUnavailableError where nothing can be confined."""
+        self.root = root
+        self.interpreter = interpreter
+        self.settings = settings
+        self.stop = stop
+        self._builds = root / "builds"
+        root.mkdir(parents=True, exist_ok=True)
+        self.sandbox = Sandbox(interpreter, settings.builder, root)
+        self.sandbox.check()
+        remove_tree(self._builds) if self._builds.exists() else None
+        self._builds.mkdir()
+        self.downloads = Downloads(root / "downloads", stop)
+        self.environments = EnvironmentCache(
+            root / "environments",
+            interpreter,
+            self.downloads,
+            settings.cache,
+            index_url=settings.pypi.index_url,
+            extra_index_url=extra_index_url,
+            stop=stop,
+        )
+
+    def close(self) -> None:
+        """Let go of connections."""
+        self.downloads.close()
+
+    def environment_id(self) -> str:
+        """See `interpreter.environment_id`."""
+        return environment_id(self.interpreter)
+
+    def describe(self, requirements: Sequence[str]) -> BuildEnvironment:
+        """What a build was made with, `requirements` being what its environment held."""
+        return BuildEnvironment(
+            environment_id=self.environment_id(),
+            python=self.interpreter.version_text,
+            release=os_release(),
+            requirements=list(requirements),
+            tools={"kernel": platform.release()},
+            sandbox="bubblewrap",
+        )
+
+    @contextmanager
+    def directory(self) -> Iterator[Path]:
+        """A directory for one build, gone afterwards whatever package code did to it."""
+        path = Path(tempfile.mkdtemp(prefix="build-", dir=self._builds))
+        path.chmod(0o711)
+        try:
+            yield path
+        finally:
+            remove_tree(path)

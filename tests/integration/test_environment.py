@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Build environments: made from wheels only, by real pip, from an index on loopback; kept and shared."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sdists import make_backend_wheel, make_sdist, make_wheel
+
+from piwheels_node.builder.downloads import Downloads
+from piwheels_node.builder.environment import EnvironmentCache
+from piwheels_node.builder.interpreter import probe
+from piwheels_node.core.errors import BuildError
+from piwheels_node.core.failure import FailureReason
+from piwheels_node.core.settings import CacheSettings
+
+
+@pytest.fixture
+def environments(tmp_path, pypi):
+    """A cache of environments that asks the home-made PyPI."""
+    stop = threading.Event()
+    downloads = Downloads(tmp_path / "downloads", stop)
+    cache = EnvironmentCache(
+        tmp_path / "environments",
+        probe(),
+        downloads,
+        CacheSettings(),
+        index_url=pypi.index_url,
+        stop=stop,
+    )
+    yield cache
+    downloads.close()
+
+
+def test_an_environment_holds_the_requirements_and_what_they_require(environments, pypi, tmp_path):
+    pypi.add(make_wheel(tmp_path, "backend", "2.0", install_requires=["helper"]), project="backend")
+    pypi.add(make_wheel(tmp_path, "helper", "1.0"), project="helper")
+
+    made = environments.get(["backend>=1"])
+
+    assert sorted(map(str, made.pins)) == ["backend==2.0", "helper==1.0"]
+    packages = next(made.path.glob("lib/python3.*/site-packages"))
+    assert (packages / "backend.py").exists()
+    assert list(packages.glob("__pycache__/helper.*.pyc"))
+    assert (made.path / "bin" / "python").resolve() == environments.interpreter.path.resolve()
+
+
+def test_the_same_wheels_are_the_same_environment_whatever_was_asked_for(environments, pypi, tmp_path):
+    pypi.add(make_wheel(tmp_path, "backend", "2.0"), project="backend")
+
+    one = environments.get(["backend"])
+    other = environments.get(["Backend >= 2.0", 'never; python_version < "3"'])
+
+    assert one.path == other.path
+
+
+def test_a_second_build_asks_nobody(environments, pypi, tmp_path):
+    pypi.add(make_backend_wheel(tmp_path), project="tinybuild")
+    environments.get(["tinybuild"])
+    asked = len(pypi.requests)
+
+    environments.get(["tinybuild"])
+
+    assert len(pypi.requests) == asked
+
+
+def test_builds_that_want_the_same_environment_at_once_make_it_once(environments, pypi, tmp_path):
+    pypi.add(make_backend_wheel(tmp_path), project="tinybuild")
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(environments.get, [["tinybuild"]] * 4))
+
+    assert len({one.path for one in made}) == 1
+    fetched = [path for path in pypi.requests if path.endswith(".whl")]
+    assert len(fetched) == 2, "once by pip, to read its metadata, and once to be unpacked"
+
+
+def test_a_requirement_that_is_an_sdist_only_is_missing_and_never_run(environments, pypi, tmp_path):
+    trap = tmp_path / "ran"
+    pypi.add(make_sdist(tmp_path, "trap", "1.0", setup=f"open({str(trap)!r}, 'w')"), project="trap")
+
+    with pytest.raises(BuildError) as caught:
+        environments.get(["trap"])
+
+    assert (caught.value.reason, caught.value.captured) == (FailureReason.REQUIREMENT_MISSING, "trap")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("requirement", "captured"), [("nowhere", "nowhere"), ("backend>3", "backend")], ids=str
+)
+def test_a_requirement_that_no_wheel_satisfies_is_missing(
+    environments, pypi, tmp_path, requirement, captured
+):
+    pypi.add(make_wheel(tmp_path, "backend", "2.0"), project="backend")
+
+    with pytest.raises(BuildError) as caught:
+        environments.get([requirement])
+
+    assert (caught.value.reason, caught.value.captured) == (FailureReason.REQUIREMENT_MISSING, captured)
+
+
+def test_a_wheel_with_the_wrong_hash_is_refused_and_not_kept(environments, pypi, tmp_path):
+    pypi.add(make_wheel(tmp_path, "backend", "2.0"), project="backend", sha256="0" * 64)
+
+    with pytest.raises(BuildError) as caught:
+        environments.get(["backend"])
+
+    assert caught.value.reason is FailureReason.HASH_MISMATCH
+    assert not any((environments.root / "ready").iterdir())
+    assert not any(environments.downloads.root.iterdir())
+
+
+def test_an_index_that_fails_is_not_the_package_s_fault(environments, pypi):
+    pypi.fail("/simple/", 503)
+
+    with pytest.raises(BuildError) as caught:
+        environments.get(["backend"])
+
+    assert caught.value.reason in {FailureReason.FETCH_FAILED, FailureReason.REQUIREMENT_MISSING}
+
+
+def test_a_wheel_that_would_be_unpacked_elsewhere_is_refused(environments, pypi, tmp_path):
+    wheel = make_wheel(tmp_path, "backend", "2.0", members=[("../../escaped", "x")])
+    pypi.add(wheel, project="backend")
+
+    with pytest.raises(BuildError) as caught:
+        environments.get(["backend"])
+
+    assert caught.value.reason is FailureReason.REQUIREMENT_FAILED
+    assert not list(tmp_path.rglob("escaped"))
+
+
+def test_scripts_of_an_environment_name_the_python_inside_the_sandbox(environments, pypi, tmp_path):
+    wheel = make_wheel(
+        tmp_path,
+        "tool",
+        "1.0",
+        {"tool.py": "", "tool-1.0.dist-info/entry_points.txt": "[console_scripts]\ntool = tool:f\n"},
+    )
+    pypi.add(wheel, project="tool")
+
+    made = environments.get(["tool"])
+
+    assert (made.path / "bin" / "tool").read_text().startswith("#!/env/bin/python\n")
+    assert os.access(made.path / "bin" / "tool", os.X_OK)
+
+
+def test_what_was_used_least_recently_is_evicted_first(environments, pypi, tmp_path):
+    for name in ("old", "new"):
+        pypi.add(make_wheel(tmp_path, name, "1.0", {f"{name}.py": "x = 1\n" * 1000}), project=name)
+    old, new = environments.get(["old"]), environments.get(["new"])
+    day_ago = time.time() - 86400
+    os.utime(old.path, (day_ago, day_ago))
+    for path in environments.downloads.root.iterdir():
+        os.utime(path, (day_ago, day_ago))
+    object.__setattr__(environments.settings, "max_bytes", 1)
+
+    assert environments.shrink() > 0
+
+    assert not old.path.exists()
+    assert new.path.exists(), "a build may be using it"
+    assert environments.get(["old"]).path == old.path
+
+
+def test_an_environment_works_where_it_is_mounted(environments, pypi, tmp_path):
+    pypi.add(make_wheel(tmp_path, "backend", "2.0"), project="backend")
+    made = environments.get(["backend"])
+
+    said = subprocess.run(
+        [made.path / "bin" / "python", "-c", "import backend; print(backend.VERSION)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert said.stdout == "2.0\n"
