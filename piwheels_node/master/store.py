@@ -130,17 +130,18 @@ class WheelStore:
     def publish(
         self, path: Path, project: str, filename: str, metadata: bytes, *, name_is_free: bool = False
     ) -> Path:
-        """Move an upload to its public place, the metadata first; gives the path of the wheel.
+        """Put an upload in its public place, the metadata first; gives the path of the wheel.
 
         However this is cut short, each name has either nothing or a whole file. Doing it again completes
-        it. A file that is there with other bytes is never touched (StorageError), unless `name_is_free`
-        says that the database has no such wheel: then it is what a crash left.
+        it: the upload stays beside, as a second link, until it is discarded. A file that is there with
+        other bytes is never touched (StorageError), unless `name_is_free` says that the database has no
+        such wheel: then it is what a crash left.
         """
         final = self.path(project, filename)
         beside = self.metadata_path(project, filename)
         with self._publishing, _as_storage_errors(final):
             self._make_directory(final.parent)
-            if final.exists() and not filecmp.cmp(path, final, shallow=False):
+            if final.exists() and not _same_bytes(path, final):
                 if not name_is_free:
                     raise StorageError("a published file never changes", where=str(final))
                 final.unlink()
@@ -154,8 +155,6 @@ class WheelStore:
                 os.link(path, final)  # unlike a rename, this never takes the place of a file
             self._at_step("linked")
             _sync_directory(final.parent)
-            self._at_step("directory")
-            path.unlink()
             self._at_step("end")
         return final
 
@@ -191,6 +190,10 @@ class WheelStore:
         finally:
             temporary.unlink(missing_ok=True)
         _sync_directory(final.parent)
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    return one.samefile(other) or filecmp.cmp(one, other, shallow=False)
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:
