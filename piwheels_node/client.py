@@ -28,6 +28,7 @@ from piwheels_node.core.messages import (
     EventView,
     Heartbeat,
     HeartbeatAnswer,
+    Hello,
     JobView,
     Lease,
     LeaseRequest,
@@ -95,6 +96,10 @@ class MasterClient:
     ) -> None:
         self.close()
 
+    def hello(self, hello: Hello) -> None:
+        """Say that this builder has just started."""
+        self._call("POST", "/hello", json=hello.model_dump(mode="json"))
+
     def lease(self, request: LeaseRequest) -> Lease | None:
         """Get a job, waiting up to `request.wait_s` for one; None where there is none."""
         answer = self._call("POST", "/lease", request, timeout_s=request.wait_s + self._timeout_s)
@@ -109,11 +114,10 @@ class MasterClient:
         self._call("POST", f"/jobs/{lease.job_id}/hand-back", headers=_token(lease))
 
     def send_log(self, lease: Lease, offset: int, chunk: bytes) -> int:
-        """Send what the log has from `offset` on; gives how much of the log need not be sent again.
+        """Send what the log has from `offset` on; gives where the next part must begin.
 
-        That is the end of the chunk also where the master keeps no more of a log that is too long.
+        That is the end of the chunk, unless the master has less of the log than `offset`.
         """
-        end = offset + len(chunk)
         answer = self._call(
             "PUT",
             f"/jobs/{lease.job_id}/log",
@@ -121,8 +125,7 @@ class MasterClient:
             params={"offset": offset},
             content=chunk,
         )
-        size = self._read(answer, Upload).offset
-        return size if size < offset else max(size, end)
+        return self._read(answer, Upload).offset
 
     def upload_wheel(self, lease: Lease, path: Path) -> None:
         """Send a wheel; after a cut connection it goes on where it was, a few times."""

@@ -73,7 +73,7 @@ def read_listing(name: str, page_url: str, document: Mapping[str, Any]) -> Proje
     """Read a PEP 691 document that came from `page_url`; raises ValueError where it is none."""
     listed = document.get("files")
     if not isinstance(listed, list):
-        raise ValueError("there is no list of files in it")  # noqa: TRY004 - wrong content, not a wrong call
+        raise ValueError("there is no list of files in it")
     name = canonicalize_name(name)
     files = [file for entry in listed if (file := _read_file(name, page_url, entry)) is not None]
     spellings: dict[Version, str] = {}

@@ -28,9 +28,10 @@ class LogFiles:
         self._lock = threading.Lock()
 
     def append(self, job_id: int, leased_at: datetime, offset: int, data: bytes, *, limit: int) -> int:
-        """Write what is new of `data`, which begins at `offset`; gives the size that the log has now.
+        """Write what is new of `data`, which begins at `offset`; gives where the next part should begin.
 
-        Nothing is written after a gap, or beyond `limit`: the size that comes back tells.
+        Nothing is written after a gap: the answer is then less than `offset`. What goes beyond `limit` is
+        dropped, and the answer is as if it had been written.
         """
         path = self._path(job_id, leased_at)
         with self._lock:
@@ -40,7 +41,7 @@ class LogFiles:
                 if offset <= size < offset + len(data):
                     new = data[size - offset : max(0, limit - offset)]
                     size += file.write(new)
-        return size
+        return size if size < limit else max(size, offset + len(data))
 
     def newest(self, job_id: int) -> Path | None:
         """The log of the job's newest lease."""

@@ -171,7 +171,7 @@ def _document(body: bytes) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(document, dict):
-        raise ValueError("it is not a JSON object")  # noqa: TRY004 - wrong content, not a wrong call
+        raise ValueError("it is not a JSON object")
     meta = document.get("meta")
     version = str(meta.get("api-version", "1.0")) if isinstance(meta, dict) else "1.0"
     if not version.startswith("1."):

@@ -49,6 +49,7 @@ _CLEAN_EVERY_S = 3600.0
 _KEEP_ALIVE_S = 75
 """Longer than a builder is silent, so that it need not connect for each heartbeat."""
 _GRACE_S = 3
+_LAST_PORT = 65535
 _INSTANCE = "instance"
 """Counter with a random number, which tells this database from any other."""
 
@@ -237,22 +238,24 @@ def _instance(session: Session) -> int:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    where = f"{host}:{port}"
+    hint = (
+        "set master.port to another port, or to 0 for any free one; master.host to an address of this machine"
+    )
+    if port > _LAST_PORT:  # the C library would wrap it round
+        raise NodeError(f"a port is a number up to {_LAST_PORT}", where=where, hint=hint)
+    listener = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as error:
-        raise NodeError(
-            f"cannot listen: {error}", where=f"{host}:{port}", hint="see master.host and master.port"
-        ) from error
-    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
-        listener.close()
-        in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        what = "another program listens there" if in_use else f"cannot listen: {error}"
-        hint = "set master.port to another port, or to 0 for any free one"
-        raise NodeError(what, where=f"{host}:{port}", hint=hint) from error
+    except OSError as error:
+        if listener is not None:
+            listener.close()
+        in_use = error.errno == errno.EADDRINUSE
+        what = "another program listens there" if in_use else f"cannot listen: {error.strerror}"
+        raise NodeError(what, where=where, hint=hint) from error
     return listener

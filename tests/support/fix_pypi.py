@@ -110,6 +110,10 @@ class HomeMadePyPI:
         """Wait as long as the server lives."""
         self._closing.wait()
 
+    def close_hanging(self) -> None:
+        """End the requests that hang."""
+        self._closing.set()
+
     def close(self) -> None:
         self._closing.set()
         self._server.shutdown()
