@@ -98,7 +98,7 @@ class MasterClient:
 
     def hello(self, hello: Hello) -> None:
         """Say that this builder has just started."""
-        self._call("POST", "/hello", json=hello.model_dump(mode="json"))
+        self._call("POST", "/hello", hello)
 
     def lease(self, request: LeaseRequest) -> Lease | None:
         """Get a job, waiting up to `request.wait_s` for one; None where there is none."""

@@ -9,6 +9,7 @@ cannot be reached costs time only: what there is to say is said again until the 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from piwheels_node.core.errors import LeaseLostError, MasterError, MasterUnreach
 from piwheels_node.core.jobs import Outcome, Step
 from piwheels_node.core.messages import (
     Heartbeat,
+    Hello,
     Lease,
     LeaseRequest,
     OfferedTarget,
@@ -36,6 +38,7 @@ from piwheels_node.core.messages import (
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _POLL_S = 20.0
+_LOG_PART_BYTES = 1 << 20
 _LOG_EVERY_S = 1.0
 _RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -64,27 +67,29 @@ class BuilderService:
         self.observer = observer
         self._stop = threading.Event()
         self._working: set[threading.Event] = set()
-        self._guard = threading.Lock()
+        self._guard = threading.Condition()
         self._threads = [
             threading.Thread(target=self._slot, name=f"slot-{number}", daemon=True)
             for number in range(1, slots + 1)
         ]
 
     def start(self) -> None:
-        """Begin to take jobs."""
+        """Tell the master what is offered here, and begin to take jobs; raises MasterError."""
+        self.client.hello(Hello(targets=[self._offer()]))
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """Give up what is in hand: it goes back to the queue. Returns when all sandboxes are gone."""
+        """Give up what is in hand: it goes back to the queue. Returns when all sandboxes are gone.
+
+        A slot that waits for a job is left to wait: it gives back what it may still get.
+        """
         with self._guard:
             self._stop.set()
             self.workshop.stop.set()
             for event in self._working:
                 event.set()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
+            self._guard.wait_for(lambda: not self._working)
 
     def _slot(self) -> None:
         failures = 0
@@ -103,10 +108,12 @@ class BuilderService:
                 self._stop.wait(_RETRY_S[-1])
 
     def _lease(self) -> Lease | None:
-        offered = OfferedTarget(
+        return self.client.lease(LeaseRequest(targets=[self._offer()], wait_s=_POLL_S))
+
+    def _offer(self) -> OfferedTarget:
+        return OfferedTarget(
             name=str(self.workshop.interpreter.target), environment_id=self.workshop.environment_id()
         )
-        return self.client.lease(LeaseRequest(targets=[offered], wait_s=_POLL_S))
 
     def _work(self, lease: Lease) -> None:
         stop = threading.Event()
@@ -132,6 +139,7 @@ class BuilderService:
         finally:
             with self._guard:
                 self._working.discard(stop)
+                self._guard.notify_all()
             if self.observer:
                 self.observer.finished(lease, answer)
 
@@ -231,8 +239,7 @@ class _Assignment:
     def _send_log(self) -> None:
         try:
             with self.build.log_path.open("rb") as file:
-                file.seek(self._sent_bytes)
-                while chunk := file.read(1 << 20):
+                while chunk := os.pread(file.fileno(), _LOG_PART_BYTES, self._sent_bytes):
                     self._sent_bytes = self.client.send_log(self.lease, self._sent_bytes, chunk)
         except FileNotFoundError:
             pass  # the build has not begun to write

@@ -66,9 +66,8 @@ class PlainProgress:
 
     def ended(self, result: Result) -> None:
         """A request has its result."""
-        words = describe(result).plain.replace("\n", "; ")
         taken = f" in {result.duration_s:.1f} s" if result.duration_s else ""
-        self._say(result.project, result.version or "", f"{words}{taken}")
+        self._say(result.project, result.version or "", f"{describe(result).plain}{taken}")
 
     def started(self, lease: Lease) -> None:
         """The builder here took a job."""
@@ -160,7 +159,6 @@ class LiveProgress:
             for row in self._rows.values():
                 if row.result:
                     words, taken = describe(row.result), row.result.duration_s
-                    words.truncate(words.plain.find("\n") if "\n" in words.plain else len(words.plain))
                 else:
                     words, taken = _path(row.state), now - row.since
                 table.add_row(Text(row.name), Text(f"{taken:.1f} s" if taken else "", justify="right"), words)

@@ -24,6 +24,7 @@ from piwheels_node.core.messages import BuildRequest, JobView, RequestAnswer
 
 _POLL_S = 0.1
 _SLOW_POLL_S = 1.0
+_WIDE = 110
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,12 @@ class Progress(Protocol):
 
 
 def ask_and_follow(
-    client: MasterClient, requests: Iterable[BuildRequest], progress: Progress
+    client: MasterClient, requests: Iterable[BuildRequest], progress: Progress, *, steps: bool = True
 ) -> list[Result]:
-    """Ask for every release, then wait for all jobs; results come in the order of the requests."""
+    """Ask for every release, then wait for all jobs; results come in the order of the requests.
+
+    `steps` False: the progress hears of steps from elsewhere, sooner than the master does.
+    """
     results: dict[int, Result] = {}
     jobs: dict[int, JobView] = {}
     for number, request in enumerate(requests):
@@ -82,7 +86,8 @@ def ask_and_follow(
     while jobs:
         for number, job in list(jobs.items()):
             now = client.job(job.job_id)
-            progress.moved(now.project, now.version, now.step if now.state is JobState.LEASED else None)
+            if steps and now.state is JobState.LEASED:
+                progress.moved(now.project, now.version, now.step)
             if now.state.is_final:
                 del jobs[number]
                 results[number] = _of_job(now)
@@ -103,37 +108,58 @@ def print_json(results: Iterable[Result]) -> None:
 
 
 def print_table(results: list[Result]) -> None:
-    """Print what became of everything; names of packages and files are never read as markup."""
+    """Print what became of everything; names of packages and files are never read as markup.
+
+    A narrow terminal gets the tags of a wheel in place of its whole name, whose rest is in the row already.
+    """
+    console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("package", overflow="fold")
     table.add_column("outcome", overflow="fold")
     table.add_column("time", justify="right", no_wrap=True)
-    table.add_column("wheel", overflow="fold")
     table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("wheel", overflow="fold")
     for one in results:
         table.add_row(
-            Text(f"{one.project} {one.version or ''}".rstrip()),
+            Text(_name(one)),
             describe(one),
             f"{one.duration_s:.1f} s" if one.duration_s else "",
-            Text(one.wheel or ""),
             _size(one.size_bytes),
+            Text(_wheel(one, console.width)),
         )
-    Console().print(table)
+    console.print(table)
+    for one in results:
+        if note := explain(one):
+            console.print(Text(f"{_name(one)}: {note}"))
 
 
 def describe(result: Result) -> Text:
-    """The outcome in a few words: `built`, or `missing-header cups/http.h (libcups2-dev)`."""
+    """The outcome in a few words: `built`, or `missing-header cups/http.h`."""
     if result.outcome is Outcome.BUILT:
         return Text("built" if result.duration_s else "built before", style="green")
     if result.outcome is Outcome.COVERED:
-        return Text("covered: PyPI has it", style="cyan")
+        return Text("PyPI has it", style="cyan")
     words = [str(result.reason or "failed"), result.captured or ""]
-    text = Text(" ".join(filter(None, words)), style="red")
+    return Text(" ".join(filter(None, words)), style="red")
+
+
+def explain(result: Result) -> str | None:
+    """What to know, or to do, about a failure; None where there is nothing to add."""
+    if result.outcome is not Outcome.FAILED:
+        return None
     if result.debian_package:
-        text.append(f"\napt install {result.debian_package}", style="default")
-    elif result.message and not result.captured:
-        text.append(f"\n{result.message}", style="default")
-    return text
+        return f"sudo apt install {result.debian_package}, then ask again"
+    return result.message or (result.reason.sentence if result.reason else None)
+
+
+def _name(result: Result) -> str:
+    return f"{result.project} {result.version or ''}".rstrip()
+
+
+def _wheel(result: Result, width: int) -> str:
+    if result.wheel and width < _WIDE:
+        return "-".join(result.wheel.removesuffix(".whl").split("-")[2:])
+    return result.wheel or ""
 
 
 def _ask(client: MasterClient, request: BuildRequest) -> RequestAnswer | Result:

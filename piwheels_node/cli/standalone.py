@@ -63,7 +63,7 @@ def command(
     progress = progress_for(live=not as_json)
     with Standalone(data.absolute(), settings, progress) as farm, farm.client() as client:
         with progress:
-            results = ask_and_follow(client, requests, progress)
+            results = ask_and_follow(client, requests, progress, steps=False)
         if as_json:
             print_json(results)
         elif results:

@@ -52,6 +52,12 @@ class OfferedTarget(Message):
     environment_id: Annotated[str, Field(max_length=64)]
 
 
+class Hello(Message):
+    """A builder has just started: it holds no job, and this is what it offers."""
+
+    targets: list[OfferedTarget]
+
+
 class LeaseRequest(Message):
     """A builder asks for a job, and waits up to `wait_s` for one."""
 

@@ -211,14 +211,31 @@ def reap(session: Session, now: datetime, settings: MasterSettings) -> list[int]
         .with_for_update(skip_locked=True)
     ).all()
     for job in jobs:
-        session.add(_lost_build(job, now))
-        job.losses += 1
-        record(session, job.id, EventKind.LOST, now, attempt=job.attempts, losses=job.losses)
-        if job.losses >= settings.max_attempts:
-            finish(session, job, state=JobState.QUARANTINED, now=now, losses=job.losses)
-        else:
-            retry_elsewhere(session, job, now, settings, reason=FailureReason.BUILDER_LOST.value)
+        _lose(session, job, now, settings)
     return [job.id for job in jobs]
+
+
+def forsake(session: Session, builder_id: int, now: datetime, settings: MasterSettings) -> list[int]:
+    """Take all jobs from a builder that has just started, and so knows nothing of them; gives their ids.
+
+    Whatever ended it may have been a job, so each counts as lost, as in `reap`.
+    """
+    jobs = session.scalars(
+        select(Job).where(_is(Job, JobState.LEASED), Job.builder_id == builder_id).with_for_update()
+    ).all()
+    for job in jobs:
+        _lose(session, job, now, settings)
+    return [job.id for job in jobs]
+
+
+def _lose(session: Session, job: Job, now: datetime, settings: MasterSettings) -> None:
+    session.add(_lost_build(job, now))
+    job.losses += 1
+    record(session, job.id, EventKind.LOST, now, attempt=job.attempts, losses=job.losses)
+    if job.losses >= settings.max_attempts:
+        finish(session, job, state=JobState.QUARANTINED, now=now, losses=job.losses)
+    else:
+        retry_elsewhere(session, job, now, settings, reason=FailureReason.BUILDER_LOST.value)
 
 
 def _lost_build(job: Job, now: datetime) -> Build:

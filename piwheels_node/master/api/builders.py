@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Endpoints for builders: lease, heartbeat, log, wheel, report; each but the first shows the lease's token.
+"""Endpoints for builders: hello and lease; then, with the lease's token, heartbeat, log, wheel, report.
 
 Uploads come raw and go on by offset: who sends a part that does not begin where the last one ended is
 told where to go on (code `offset`).
@@ -20,6 +20,7 @@ from piwheels_node.core.errors import StorageError
 from piwheels_node.core.messages import (
     Heartbeat,
     HeartbeatAnswer,
+    Hello,
     Lease,
     LeaseRequest,
     Report,
@@ -42,6 +43,19 @@ _BATCH_BYTES = 1 << 20
 
 LeaseToken = Annotated[str, Header(alias="X-Lease-Token", min_length=16, max_length=64)]
 Offset = Annotated[int, Query(ge=0)]
+
+
+@router.post("/hello", status_code=204)
+async def hello(offered: Hello, here: Here, builder: BuilderId) -> None:
+    """Say that this builder has just started: the jobs that it held before are lost."""
+    now = here.now()
+
+    def work(session: Session) -> None:
+        queue.forsake(session, builder, now, here.settings.master)
+        leases.register(session, builder, offered.targets, now)
+
+    await here.database.awrite(work)
+    here.bell.ring()
 
 
 @router.post("/lease", response_model=Lease, responses={204: {"description": "there is no job now"}})
