@@ -311,7 +311,7 @@ def _count_statement() -> ReturningUpdate[str]:
 
 
 def _is(job: type[Job], state: JobState) -> ColumnElement[bool]:
-    """The state, spelled out in the statement: with a parameter SQLite would not use a partial index."""
+    """The state, spelled out in the statement, so that any planner sees that a partial index fits."""
     return job.state == bindparam(None, state, type_=Job.state.type, literal_execute=True)
 
 

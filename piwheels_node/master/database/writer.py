@@ -4,8 +4,8 @@
 Pieces of work wait in line. The writer takes all that wait (up to `BATCH`), begins one transaction, runs
 each piece in a savepoint of its own, commits once, and only then hands out the results. So a piece that
 raises takes nothing with it but itself, many small writes share one fsync, and whoever has a result
-knows that it is on the disk. Measured: 1,824 job cycles a second with 32 clients (docs: facts of the
-design), against 301 with one transaction each.
+knows that it is on the disk. Measured on two cores, 32 threads, a queue of a million: 180 job cycles (claim,
+heartbeat, finish) a second, nearly all of it SQLAlchemy's own time.
 
 Each piece gets a fresh session: what it returns is its own, and no later piece of the batch changes it.
 This module knows SQLAlchemy and nothing of ours but `core.errors`.

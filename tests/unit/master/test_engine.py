@@ -152,6 +152,21 @@ def test_the_log_is_written_ahead_and_commits_are_synced(database):
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
 
 
+def test_the_writer_has_the_lock_before_it_reads(database, tmp_path):
+    """Else what it read could be old by the time it writes, and SQLite would refuse the write."""
+
+    def work(session):
+        session.scalars(select(Counter)).all()
+        other = sqlite3.connect(tmp_path / "master.db", timeout=0, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+        finally:
+            other.close()
+
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        database.write(work)
+
+
 def test_a_coroutine_can_write(database):
     async def many():
         return await asyncio.gather(*(database.awrite(add_counter(f"c{n}")) for n in range(10)))
