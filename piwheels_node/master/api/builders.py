@@ -45,7 +45,7 @@ LeaseToken = Annotated[str, Header(alias="X-Lease-Token", min_length=16, max_len
 Offset = Annotated[int, Query(ge=0)]
 
 
-@router.post("/hello", status_code=204)
+@router.post("/hello", status_code=204, response_model=None)
 async def hello(offered: Hello, here: Here, builder: BuilderId) -> None:
     """Say that this builder has just started: the jobs that it held before are lost."""
     now = here.now()
@@ -106,7 +106,7 @@ async def heartbeat(job_id: int, beat: Heartbeat, here: Here, builder: BuilderId
     return HeartbeatAnswer(carry_on=True, expires_in_s=lease_s)
 
 
-@router.post("/jobs/{job_id}/hand-back", status_code=204)
+@router.post("/jobs/{job_id}/hand-back", status_code=204, response_model=None)
 async def hand_back(job_id: int, here: Here, builder: BuilderId, token: LeaseToken) -> None:
     """Give the job back unfinished; another builder may have it at once."""
     now = here.now()
