@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from packaging.utils import canonicalize_name
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Counter, Project, Release, Wheel
@@ -64,7 +64,7 @@ _LIST_REST = 20
 """After making the list of projects, rest for this many times as long as it took."""
 
 _log = logging.getLogger(__name__)
-_SERIAL = select(Project.serial)
+_SERIAL = select(Project.serial).where(Project.name == bindparam("name"))
 
 
 class WheelFiles(Protocol):
@@ -111,6 +111,7 @@ class Index:
         page_cache_bytes: int,
     ) -> None:
         self._database = database
+        self._serial = database.lookup(_SERIAL)
         self._store = store
         self._instance = instance
         self._cache_control = f"public, max-age={page_max_age_s}".encode()
@@ -161,8 +162,7 @@ class Index:
                 await exchange.not_here()
 
     async def _project(self, exchange: _Exchange, name: str) -> None:
-        with self._database.read() as session:
-            serial = session.scalar(_SERIAL.where(Project.name == name))
+        serial = self._serial(name=name)
         if not serial:
             await exchange.not_here()
             return

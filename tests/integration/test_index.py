@@ -304,10 +304,11 @@ def test_other_methods_are_refused(web, wheel):
 
 
 def test_a_broken_database_is_a_404_and_not_a_5xx(web, wheel, farm, monkeypatch, caplog):
-    def broken(_self):
+    def broken(*_, **__):
         raise StorageError("the disk could not be read or written")
 
     monkeypatch.setattr(type(farm.master._database), "read", broken)
+    monkeypatch.setattr(farm.master.app._index, "_serial", broken)
     for path in ("/simple/little/", "/simple/", file_url(wheel)):
         assert web.get(path).status_code == 404
     assert "the index could not answer /simple/little/" in caplog.text
