@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A real database in a file, and short ways to fill it.
 
-`farm` is a database with one builder, one target and a maker of releases; everything goes through
+`tables` is a database with one builder, one target and a maker of releases; everything goes through
 `Database.write`, as in the master.
 """
 
@@ -49,7 +49,7 @@ def database(tmp_path, empty_database):
 
 
 @dataclass
-class Farm:
+class Tables:
     database: Database
     builder_id: int
     target_id: int
@@ -112,7 +112,7 @@ class Farm:
 
 
 @pytest.fixture
-def farm(database):
+def tables(database):
     def work(session):
         builder = Builder(name="pi", created_at=NOW)
         target = TargetRow(name=TARGET, created_at=NOW)
@@ -120,7 +120,7 @@ def farm(database):
         session.flush()
         return builder.id, target.id
 
-    return Farm(database, *database.write(work))
+    return Tables(database, *database.write(work))
 
 
 def later(seconds: float) -> datetime:

@@ -370,9 +370,9 @@ def test_an_error_of_the_statement_itself_stays_what_it_is(database):
         session.execute(text("SELECT * FROM nowhere"))
 
 
-def test_events_keep_their_order_and_time_zone(farm):
-    job_id = farm.add_job()
-    with farm.database.read() as session:
+def test_events_keep_their_order_and_time_zone(tables):
+    job_id = tables.add_job()
+    with tables.database.read() as session:
         event = session.scalars(select(Event).where(Event.job_id == job_id)).one()
 
     assert event.at.utcoffset().total_seconds() == 0

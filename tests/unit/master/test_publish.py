@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fix_database import NOW, TARGET, Farm, later
+from fix_database import NOW, TARGET, Tables, later
 from sdists import make_wheel
 from sqlalchemy import select
 
@@ -40,9 +40,9 @@ def claim_of(path: Path, **lies) -> WheelClaim:
 
 @dataclass
 class Bench:
-    """A farm with a store, and the hands of a builder."""
+    """Tables with a store, and the hands of a builder."""
 
-    farm: Farm
+    tables: Tables
     store: WheelStore
     made: Path
 
@@ -57,7 +57,7 @@ class Bench:
     def report(self, job: Job, *, now=NOW, limits=None, **fields):
         fields = {"outcome": Outcome.BUILT, "duration_s": 2.5, "environment": ENVIRONMENT, **fields}
         return publish.accept(
-            self.farm.database,
+            self.tables.database,
             self.store,
             job_id=job.id,
             token=job.lease_token,
@@ -72,15 +72,15 @@ class Bench:
         return self.report(job, wheel=claim or claim_of(path), **fields)
 
     def builds(self) -> list[Build]:
-        with self.farm.database.read() as session:
+        with self.tables.database.read() as session:
             return list(session.scalars(select(Build).order_by(Build.id)))
 
     def wheels(self) -> list[Wheel]:
-        with self.farm.database.read() as session:
+        with self.tables.database.read() as session:
             return list(session.scalars(select(Wheel).order_by(Wheel.id)))
 
     def serial(self) -> int:
-        with self.farm.database.read() as session:
+        with self.tables.database.read() as session:
             return session.scalars(select(Project.serial)).one()
 
     def stored(self) -> list[str]:
@@ -88,14 +88,14 @@ class Bench:
 
 
 @pytest.fixture
-def bench(farm, tmp_path):
-    return Bench(farm, WheelStore(tmp_path / "store"), tmp_path / "made")
+def bench(tables, tmp_path):
+    return Bench(tables, WheelStore(tmp_path / "store"), tmp_path / "made")
 
 
 @pytest.fixture
 def job(bench):
-    bench.farm.add_job()
-    return bench.farm.claim()
+    bench.tables.add_job()
+    return bench.tables.claim()
 
 
 def test_a_wheel_that_passes_is_stored_and_public(bench, job):
@@ -119,14 +119,14 @@ def test_publication_ends_the_job_counts_the_wheel_and_changes_the_page(bench, j
     before = bench.serial()
     bench.hand_in(job, path)
 
-    ended = bench.farm.job(job.id)
+    ended = bench.tables.job(job.id)
     assert (ended.state, ended.lease_token, ended.builder_id) == (JobState.BUILT, None, None)
     assert bench.serial() == before + 1
-    assert bench.farm.counters() == {"jobs.built": 1, "wheels": 1, "wheels.bytes": path.stat().st_size}
-    assert bench.farm.events(job.id) == ["queued", "leased", "step", "built"]
+    assert bench.tables.counters() == {"jobs.built": 1, "wheels": 1, "wheels.bytes": path.stat().st_size}
+    assert bench.tables.events(job.id) == ["queued", "leased", "step", "built"]
     (build,) = bench.builds()
     assert (build.outcome, build.reason, build.attempt) == (Outcome.BUILT, None, 1)
-    assert (build.builder_id, build.started_at, build.duration_s) == (bench.farm.builder_id, NOW, 2.5)
+    assert (build.builder_id, build.started_at, build.duration_s) == (bench.tables.builder_id, NOW, 2.5)
     assert build.environment["tools"] == {"gcc": "12.2"}
 
 
@@ -137,7 +137,7 @@ def test_a_result_under_an_old_lease_is_refused_and_leaves_no_trace(bench, job):
         bench.report(job, wheel=claim_of(path), now=later(3600))
 
     assert bench.wheels() == bench.builds() == []
-    bench.farm.database.write(lambda s: queue.reap(s, later(3600), SETTINGS))
+    bench.tables.database.write(lambda s: queue.reap(s, later(3600), SETTINGS))
     with pytest.raises(LeaseLostError):
         bench.report(job, wheel=claim_of(path))
     assert not bench.store.path("thing", path.name).exists()
@@ -187,7 +187,7 @@ def test_a_wheel_that_lies_is_a_failure_with_its_reason_and_what_was_seen(bench,
     assert (answer.outcome, answer.reason) == (Outcome.FAILED, reason)
     assert answer.what
     assert bench.builds()[0].evidence == answer.what
-    assert bench.farm.job(job.id).state is JobState.FAILED
+    assert bench.tables.job(job.id).state is JobState.FAILED
     assert bench.stored() == []
 
 
@@ -201,7 +201,7 @@ def test_a_report_of_a_wheel_that_never_came_blames_the_builder_and_another_one_
     answer = bench.report(job, wheel=claim_of(bench.wheel()))
 
     assert answer.reason is FailureReason.BUILDER_FAILED
-    assert bench.farm.job(job.id).state is JobState.READY
+    assert bench.tables.job(job.id).state is JobState.READY
 
 
 @pytest.mark.parametrize("outcome", [Outcome.BUILT, Outcome.COVERED])
@@ -211,28 +211,28 @@ def test_a_report_that_makes_no_sense_blames_the_builder(bench, job, outcome):
 
 def test_a_name_that_pypi_has_or_that_was_once_published_is_never_used_again(bench):
     path = bench.wheel()
-    bench.farm.add_job(files=[path.name])
-    job = bench.farm.claim()
+    bench.tables.add_job(files=[path.name])
+    job = bench.tables.claim()
     answer = bench.hand_in(job, path)
 
     assert answer.reason is FailureReason.WHEEL_INVALID
     assert "used already" in answer.what
     again = bench.wheel(build="1")
     requeue(bench, job.id)
-    job = bench.farm.claim()
+    job = bench.tables.claim()
     assert bench.hand_in(job, again).outcome is Outcome.BUILT
 
     withdraw_all(bench)
     requeue(bench, job.id)
-    job = bench.farm.claim()
+    job = bench.tables.claim()
     assert bench.hand_in(job, again).reason is FailureReason.WHEEL_INVALID
-    with bench.farm.database.read() as session:
+    with bench.tables.database.read() as session:
         release = session.get_one(Job, job.id).release
         assert publish.taken_names(session, release) == sorted([path.name, again.name])
 
 
 def requeue(bench, job_id):
-    bench.farm.database.write(lambda s: queue.requeue(s, s.get_one(Job, job_id), now=NOW, why="test"))
+    bench.tables.database.write(lambda s: queue.requeue(s, s.get_one(Job, job_id), now=NOW, why="test"))
 
 
 def withdraw_all(bench):
@@ -240,11 +240,11 @@ def withdraw_all(bench):
         for wheel in session.scalars(select(Wheel)):
             wheel.withdrawn_at = NOW
 
-    bench.farm.database.write(work)
+    bench.tables.database.write(work)
 
 
 def test_the_names_of_sdists_are_not_names_of_wheels(bench, job):
-    with bench.farm.database.read() as session:
+    with bench.tables.database.read() as session:
         assert publish.taken_names(session, session.get_one(Job, job.id).release) == []
 
 
@@ -259,7 +259,7 @@ def test_publishing_the_same_name_within_the_transaction_is_refused_too(bench, j
         publish.publish_wheel(session, held, report, facts, NOW)
 
     with pytest.raises(WheelError, match="used already"):
-        bench.farm.database.write(twice)
+        bench.tables.database.write(twice)
     assert bench.wheels() == []
 
 
@@ -274,9 +274,9 @@ def test_two_targets_that_build_the_same_pure_wheel_publish_it_once(bench):
             session, release=one.release, target=target, sdist=one.sdist, priority=one.priority, now=NOW
         )
 
-    first_id = bench.farm.add_job()
-    bench.farm.database.write(second_target)
-    jobs = [bench.farm.claim(), bench.farm.claim(targets=["cp312-linux_x86_64-debian12"])]
+    first_id = bench.tables.add_job()
+    bench.tables.database.write(second_target)
+    jobs = [bench.tables.claim(), bench.tables.claim(targets=["cp312-linux_x86_64-debian12"])]
     (bench.made / "1").mkdir(parents=True)
     (bench.made / "2").mkdir(parents=True)
     paths = [make_wheel(bench.made / str(n), "thing", "1.0", {"thing.py": f"N = {n}"}) for n in (1, 2)]
@@ -306,7 +306,7 @@ def test_when_the_transaction_fails_nothing_is_public_and_the_report_may_come_ag
         with pytest.raises(StorageError):
             bench.hand_in(job, path)
     assert bench.wheels() == []
-    assert bench.farm.job(job.id).state is JobState.LEASED
+    assert bench.tables.job(job.id).state is JobState.LEASED
 
     assert bench.report(job, wheel=claim_of(path)).outcome is Outcome.BUILT
     assert bench.stored() == [path.name, f"{path.name}.metadata"]
@@ -360,7 +360,7 @@ def test_the_libraries_are_those_in_the_wheel_and_a_package_name_is_a_name(bench
         wheel = publish.publish_wheel(session, held, report, facts, NOW)
         return {library.soname: library.debian_package for library in wheel.libraries}
 
-    found = bench.farm.database.write(work)
+    found = bench.tables.database.write(work)
     assert found == {"libc.so.6": "libc6", "libssl.so.3": None, "libz.so.1": None}
 
 
@@ -382,9 +382,9 @@ def test_a_failure_is_stored_with_its_reason_and_the_debian_package(bench, job):
     (build,) = bench.builds()
     assert (build.reason, build.captured) == (FailureReason.MISSING_HEADER, "cups/http.h")
     assert (build.debian_package, build.evidence_line) == ("libcups2-dev", 17)
-    assert bench.farm.job(job.id).state is JobState.FAILED
-    assert bench.farm.counters() == {"jobs.failed": 1}
-    with bench.farm.database.read() as session:
+    assert bench.tables.job(job.id).state is JobState.FAILED
+    assert bench.tables.counters() == {"jobs.failed": 1}
+    with bench.tables.database.read() as session:
         event = session.scalars(select(Event).where(Event.kind == "failed")).one()
     assert event.detail == {"build": build.id, "reason": "missing-header", "captured": "cups/http.h"}
 
@@ -398,17 +398,17 @@ def test_only_where_the_machine_is_to_blame_another_builder_tries(bench, job, re
     fail(bench, job, reason)
 
     again = reason.policy is Policy.RETRY_ELSEWHERE
-    assert bench.farm.job(job.id).state is (JobState.READY if again else JobState.FAILED)
+    assert bench.tables.job(job.id).state is (JobState.READY if again else JobState.FAILED)
 
 
 def test_trying_elsewhere_ends_after_max_attempts(bench, job):
     fail(bench, job, FailureReason.FETCH_FAILED)
-    ready = bench.farm.job(job.id)
+    ready = bench.tables.job(job.id)
     assert ready.not_before_at == later(10)
-    second = bench.farm.claim(later(10))
+    second = bench.tables.claim(later(10))
     fail(bench, second, FailureReason.FETCH_FAILED, now=later(10))
 
-    assert bench.farm.job(job.id).state is JobState.FAILED
+    assert bench.tables.job(job.id).state is JobState.FAILED
     assert [build.attempt for build in bench.builds()] == [1, 2]
 
 
@@ -420,7 +420,7 @@ def test_a_failure_throws_the_upload_away(bench, job):
 
 
 def test_a_subject_is_what_the_job_says(bench, job):
-    with bench.farm.database.read() as session:
+    with bench.tables.database.read() as session:
         subject = publish.Subject.of(session, session.get_one(Job, job.id))
 
     assert subject == publish.Subject("thing", "1.0", Target.parse(TARGET), frozenset())
