@@ -3,6 +3,7 @@
 
 pytest_plugins = [
     "fix_database",
+    "fix_farm",
     "fix_master",
     "fix_pypi",
 ]

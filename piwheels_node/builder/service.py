@@ -100,6 +100,8 @@ class BuilderService:
                 if lease:
                     self._work(lease)
             except MasterError as error:
+                if self._stop.is_set():
+                    return
                 _log.warning("%s", error)
                 self._stop.wait(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
                 failures += 1

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Packages that try what they must not, each a home-made sdist built by a real farm in the real sandbox.
+
+Every one must end with the right reason, and nothing that it tried may have happened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from fix_farm import Farm
+from sdists import c_extension, make_sdist
+
+from piwheels_node.core.failure import FailureReason as Reason
+from piwheels_node.core.jobs import JobState
+
+
+def processes_with(mark):
+    """Numbers of the processes whose command line has `mark` in it."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if mark.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return [number for number in found if number != os.getpid()]
+
+
+def gone(mark):
+    """True once no process with `mark` is left; the kernel may need a moment."""
+    deadline = time.monotonic() + 2
+    while processes_with(mark) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not processes_with(mark)
+
+
+def reason_of(job):
+    assert job.state is JobState.FAILED
+    return job.build.reason
+
+
+def test_an_honest_package_is_built(farm, tmp_path):
+    job = farm.build(make_sdist(tmp_path, "honest", "1.0"))
+
+    assert job.state is JobState.BUILT
+    assert job.build.wheel == "honest-1.0-py3-none-any.whl"
+
+
+def test_a_socket_to_the_world_is_not_to_be_had(farm, tmp_path):
+    setup = "import socket; socket.create_connection(('192.0.2.1', 80), 5)"
+
+    job = farm.build(make_sdist(tmp_path, "talker", "1.0", setup=setup))
+
+    assert reason_of(job) is Reason.NEEDS_NETWORK
+
+
+def test_a_name_cannot_be_looked_up(farm, tmp_path):
+    setup = "import urllib.request; urllib.request.urlopen('http://example.invalid/')"
+
+    job = farm.build(make_sdist(tmp_path, "asker", "1.0", setup=setup))
+
+    assert reason_of(job) is Reason.NEEDS_NETWORK
+
+
+def test_loopback_of_the_host_is_another_network(farm, tmp_path):
+    heard = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+        port = server.getsockname()[1]
+        setup = f"import socket; socket.create_connection(('127.0.0.1', {port}), 5)"
+
+        job = farm.build(make_sdist(tmp_path, "neighbour", "1.0", setup=setup))
+
+        with contextlib.suppress(TimeoutError):
+            heard.append(server.accept())
+    assert job.state is JobState.FAILED
+    assert not heard
+
+
+def test_the_master_cannot_be_reached_from_a_build(farm, tmp_path):
+    setup = f"import urllib.request; urllib.request.urlopen({farm.running.url + '/api/v1/status'!r})"
+
+    job = farm.build(make_sdist(tmp_path, "insider", "1.0", setup=setup))
+
+    assert job.state is JobState.FAILED
+
+
+def test_the_home_directory_is_empty_and_forgotten(farm, tmp_path):
+    setup = (
+        "import os, pathlib; home = pathlib.Path.home(); print('home has', os.listdir(home));"
+        "(home / '.bashrc').write_text('evil')"
+    )
+
+    job = farm.build(make_sdist(tmp_path, "homely", "1.0", setup=setup))
+
+    assert job.state is JobState.BUILT
+    assert "home has []" in farm.log(job)
+    again = farm.build(make_sdist(tmp_path, "homely2", "1.0", setup=setup))
+    assert "home has []" in farm.log(again)
+
+
+def test_the_home_directory_of_the_builder_cannot_be_written(farm, tmp_path):
+    target = tmp_path / "home" / ".profile"
+    target.parent.mkdir()
+    target.parent.chmod(0o777)
+    setup = f"open({str(target)!r}, 'w').write('evil')"
+
+    job = farm.build(make_sdist(tmp_path, "burglar", "1.0", setup=setup))
+
+    assert job.state is JobState.FAILED
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("path", ["/home/builder2/.profile", "/root/.profile", "/var/lib/x", "/etc/profile"])
+def test_writing_outside_the_sandbox_is_denied(farm, tmp_path, path):
+    setup = f"open({path!r}, 'w').write('evil')"
+
+    job = farm.build(make_sdist(tmp_path, "burglar", "1.0", setup=setup))
+
+    assert reason_of(job) is Reason.SANDBOX_DENIED
+    assert job.build.captured == path
+
+
+def test_usr_is_read_only(farm, tmp_path):
+    job = farm.build(make_sdist(tmp_path, "usurper", "1.0", setup="open('/usr/bin/evil', 'w')"))
+
+    assert reason_of(job) is Reason.SANDBOX_DENIED
+
+
+def test_the_keys_of_the_builder_are_not_there(farm, tmp_path):
+    keys = [farm.data / "keys" / name for name in ("builder.key", "operator.key")]
+    assert all(key.exists() for key in keys)
+    setup = f"[print(open(path).read()) for path in {[str(key) for key in keys]}]"
+
+    job = farm.build(make_sdist(tmp_path, "thief", "1.0", setup=setup))
+
+    assert job.state is JobState.FAILED
+    assert "FileNotFoundError" in farm.log(job)
+    assert not any(key.read_text().strip() in farm.log(job) for key in keys)
+
+
+def test_a_well_known_secret_of_the_host_is_denied(farm, tmp_path):
+    job = farm.build(make_sdist(tmp_path, "thief", "1.0", setup="open('/etc/shadow').read()"))
+
+    assert reason_of(job) is Reason.SANDBOX_DENIED
+    assert job.build.captured == "/etc/shadow"
+
+
+def test_the_environment_of_the_builder_is_not_inherited(farm, tmp_path, monkeypatch):
+    monkeypatch.setenv("BUILDER_SECRET", "hunter2")
+    setup = "import os; print(sorted(os.environ.items()))"
+
+    job = farm.build(make_sdist(tmp_path, "nosy", "1.0", setup=setup))
+
+    assert job.state is JobState.BUILT
+    assert "hunter2" not in farm.log(job)
+    assert "'SOURCE_DATE_EPOCH', '1704164645'" in farm.log(job)
+
+
+def test_a_process_that_is_left_behind_ends_with_the_build(farm, tmp_path):
+    mark = f"left-behind-{os.getpid()}"
+    setup = (
+        "import os, sys\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    if os.fork() == 0:\n"
+        f"        os.execv(sys.executable, ['python', '-c', 'import time; time.sleep(600)', {mark!r}])\n"
+        "    os._exit(0)\n"
+        "import time; time.sleep(0.3)\n"
+    )
+
+    job = farm.build(make_sdist(tmp_path, "daemon", "1.0", setup=setup))
+
+    assert job.state is JobState.BUILT
+    assert gone(mark)
+
+
+def test_another_build_s_files_are_not_to_be_seen(farm, tmp_path):
+    builds = farm.data / "builder" / "builds"
+    waiting = "import time; open('/build/src/secret', 'w').write('s3cret'); time.sleep(1.5)"
+    slow = make_sdist(tmp_path, "slow", "1.0", setup=waiting)
+    outcome = {}
+    thread = threading.Thread(target=lambda: outcome.update(job=farm.build(slow)))
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not list(builds.glob("*/inside/src/secret")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    secret = str(next(builds.glob("*/inside/src/secret")))
+    setup = f"import glob; print('sees', glob.glob('/build/../*/*/secret')); print(open({secret!r}).read())"
+
+    job = farm.build(make_sdist(tmp_path, "spy", "1.0", setup=setup))
+
+    thread.join()
+    assert outcome["job"].state is JobState.BUILT
+    assert job.state is JobState.FAILED
+    assert "sees []" in farm.log(job)
+    assert "s3cret" not in farm.log(job)
+
+
+def test_processes_of_the_host_are_not_to_be_seen(farm, tmp_path):
+    setup = "import os; print('sees', len([p for p in os.listdir('/proc') if p.isdigit()]))"
+
+    job = farm.build(make_sdist(tmp_path, "peeper", "1.0", setup=setup))
+
+    seen = int(farm.log(job).split("sees ")[1].split()[0])
+    assert seen <= 3
+
+
+def test_package_code_has_no_privileges_and_gets_none(farm, tmp_path):
+    setup = (
+        "import os, ctypes\n"
+        "status = [line for line in open('/proc/self/status') if line.startswith(('CapEff', 'NoNewPrivs'))]\n"
+        "print('uid', os.getuid(), status)\n"
+        "print('unshare', ctypes.CDLL(None, use_errno=True).unshare(0x10000000), ctypes.get_errno())\n"
+    )
+
+    job = farm.build(make_sdist(tmp_path, "climber", "1.0", setup=setup))
+
+    log = farm.log(job)
+    assert "uid 1000 ['CapEff:\\t0000000000000000\\n', 'NoNewPrivs:\\t1\\n']" in log
+    assert "unshare -1" in log
+
+
+def test_a_wheel_that_is_a_link_to_a_secret_is_not_read(farm, tmp_path):
+    setup = (
+        "import os\n"
+        "config['filename'] = 'real.whl'\n"
+        "os.symlink('/etc/passwd', os.path.join(wheel_directory, 'linked-1.0-py3-none-any.whl'))\n"
+    )
+    ask = ""
+    sdist = make_sdist(tmp_path, "linked", "1.0", setup=setup, ask=ask)
+
+    job = farm.build(sdist)
+
+    assert reason_of(job) in {Reason.WHEEL_INVALID, Reason.WHEEL_WRONG_NAME}
+
+
+@pytest.mark.parametrize(
+    ("setup", "reason"),
+    [
+        ("config['name'] = 'victim'", Reason.WHEEL_WRONG_NAME),
+        ("config['version'] = '2.0'", Reason.WHEEL_WRONG_NAME),
+        ("config['tag'] = 'cp27-cp27m-win32'", Reason.WHEEL_WRONG_ARCH),
+        ("config['filename'] = '../escaped-1.0-py3-none-any.whl'", Reason.WHEEL_INVALID),
+        ("config['filename'] = '../../escaped-1.0-py3-none-any.whl'", Reason.SANDBOX_DENIED),
+    ],
+)
+def test_a_wheel_that_is_not_what_was_asked_for_is_refused(farm, tmp_path, setup, reason):
+    job = farm.build(make_sdist(tmp_path, "liar", "1.0", setup=setup))
+
+    assert reason_of(job) is reason
+
+
+def test_an_answer_that_is_nonsense_is_bad_metadata(farm, tmp_path):
+    setup = "import os, json; open('/build/answer.json', 'w').write('[' * 10000)"
+
+    job = farm.build(make_sdist(tmp_path, "babbler", "1.0", setup=setup))
+
+    assert job.state is JobState.FAILED
+    assert reason_of(job) in {Reason.BAD_METADATA, Reason.UNKNOWN}
+
+
+def test_a_backend_that_asks_for_ever_is_given_up(farm, tmp_path):
+    ask = "import time; requires.append(f'x{time.time_ns()}; python_version < \"3\"')"
+
+    job = farm.build(make_sdist(tmp_path, "greedy", "1.0", ask=ask))
+
+    assert reason_of(job) is Reason.BAD_METADATA
+
+
+def test_a_question_at_the_terminal_gets_no_answer(farm, tmp_path):
+    job = farm.build(make_sdist(tmp_path, "chatty", "1.0", setup="input('Continue? ')"))
+
+    assert reason_of(job) is Reason.NEEDS_INPUT
+
+
+def test_an_extension_that_cannot_be_loaded_is_not_published(farm, tmp_path):
+    source = c_extension("_broken", prelude="extern int nowhere(void); int use(void) { return nowhere(); }")
+
+    job = farm.build(make_sdist(tmp_path, "broken", "1.0", c_source=source))
+
+    assert reason_of(job) is Reason.LOAD_FAILED
+    assert "nowhere" in job.build.evidence
+
+
+@pytest.mark.parametrize(
+    ("setup", "limits", "reason"),
+    [
+        ("import time; time.sleep(600)", {"timeout_s": 1.0}, Reason.TIMEOUT),
+        (
+            "import time\nwhile True: print('.', flush=True); time.sleep(.1)",
+            {"timeout_s": 1.0},
+            Reason.TIMEOUT,
+        ),
+        ("import time; time.sleep(600)", {"silence_s": 1.0}, Reason.SILENT),
+        ("import os, time; os.close(1); os.close(2); time.sleep(600)", {"silence_s": 1.0}, Reason.SILENT),
+        ("while True: print('x' * 65536)", {"log_max_bytes": 1 << 20}, Reason.LOG_TOO_BIG),
+        (
+            "import signal, time\nsignal.signal(15, signal.SIG_IGN); time.sleep(600)",
+            {"timeout_s": 1.0},
+            Reason.TIMEOUT,
+        ),
+        ("open('/tmp/big', 'wb').write(bytes(64 << 20))", {"tmp_bytes": 1 << 20}, Reason.OUT_OF_DISK),
+    ],
+)
+def test_a_limit_ends_the_build_with_its_own_reason(open_tmp_path, pypi, setup, limits, reason):
+    with Farm(open_tmp_path / "farm", pypi, **limits) as farm:
+        job = farm.build(make_sdist(open_tmp_path, "glutton", "1.0", setup=setup))
+
+        assert reason_of(job) is reason
+        assert not list((farm.data / "builder" / "builds").iterdir())
+
+
+def test_a_fork_bomb_stops_at_its_limit(open_tmp_path, pypi):
+    setup = (
+        "import os, time\n"
+        "try:\n"
+        "    for count in range(1000):\n"
+        "        if os.fork() == 0: time.sleep(600)\n"
+        "except OSError: print('stopped at', count)\n"
+    )
+    with Farm(open_tmp_path / "farm", pypi, processes=32) as farm:
+        job = farm.build(make_sdist(open_tmp_path, "bomb", "1.0", setup=setup))
+
+        assert int(farm.log(job).split("stopped at ")[1].split()[0]) < 32
+
+
+def test_directories_that_forbid_everything_are_removed_all_the_same(farm, tmp_path):
+    setup = "import os; os.makedirs('a/b/c'); os.chmod('a/b', 0); os.chmod('a', 0)"
+
+    job = farm.build(make_sdist(tmp_path, "stubborn", "1.0", setup=setup))
+
+    assert job.state is JobState.BUILT
+    assert not list((farm.data / "builder" / "builds").iterdir())
