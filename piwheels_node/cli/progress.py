@@ -41,6 +41,7 @@ class PlainProgress:
 
     def __init__(self) -> None:
         self._said: dict[str, str] = {}
+        self._names: dict[str, str] = {}
         self._lock = threading.Lock()
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -53,7 +54,8 @@ class PlainProgress:
         pass
 
     def asking(self, request: BuildRequest) -> None:
-        """Say nothing: the answer comes at once."""
+        """Say nothing: the answer comes at once. But remember how the project was spelled."""
+        self._names[canonicalize_name(request.project)] = request.project
 
     def queued(self, job: JobView) -> None:
         """A job waits for a builder."""
@@ -80,7 +82,7 @@ class PlainProgress:
         """The builder here is done with a job; how it ended is told by the one who asked."""
 
     def _say(self, project: str, version: str, words: str) -> None:
-        name = f"{project} {version}".rstrip()
+        name = f"{self._names.get(canonicalize_name(project), project)} {version}".rstrip()
         with self._lock:
             if self._said.get(name) != words:
                 self._said[name] = words
@@ -148,7 +150,7 @@ class LiveProgress:
         key = _key(project, version)
         if key not in self._rows:
             row = self._rows.pop(_key(project, None), None) or _Row(project)
-            row.name = f"{project} {version or ''}".rstrip()
+            row.name = f"{row.name} {version or ''}".rstrip()
             self._rows[key] = row
         return self._rows[key]
 

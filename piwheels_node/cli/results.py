@@ -69,16 +69,22 @@ def ask_and_follow(
 ) -> list[Result]:
     """Ask for every release, then wait for all jobs; results come in the order of the requests.
 
-    `steps` False: the progress hears of steps from elsewhere, sooner than the master does.
+    `steps` False: the progress hears of steps from elsewhere, sooner than the master does. Projects are
+    named as they were asked for, which the master spells its own way (PEP 503).
     """
+    asked = list(requests)
     results: dict[int, Result] = {}
     jobs: dict[int, JobView] = {}
-    for number, request in enumerate(requests):
+
+    def end(number: int, result: Result) -> None:
+        results[number] = replace(result, project=asked[number].project)
+        progress.ended(results[number])
+
+    for number, request in enumerate(asked):
         progress.asking(request)
         answer = _ask(client, request)
         if isinstance(answer, Result) or answer.job is None or answer.outcome:
-            results[number] = answer if isinstance(answer, Result) else _of_answer(answer)
-            progress.ended(results[number])
+            end(number, answer if isinstance(answer, Result) else _of_answer(answer))
         else:
             jobs[number] = answer.job
             progress.queued(answer.job)
@@ -90,8 +96,7 @@ def ask_and_follow(
                 progress.moved(now.project, now.version, now.step)
             if now.state.is_final:
                 del jobs[number]
-                results[number] = _of_job(now)
-                progress.ended(results[number])
+                end(number, _of_job(now))
         if jobs:
             time.sleep(_POLL_S if time.monotonic() - started < 60 else _SLOW_POLL_S)  # noqa: PLR2004 - a minute
     return [results[number] for number in sorted(results)]
@@ -118,7 +123,7 @@ def print_table(results: list[Result]) -> None:
     table.add_column("outcome", overflow="fold")
     table.add_column("time", justify="right", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("wheel", overflow="fold")
+    table.add_column("wheel", no_wrap=True)
     for one in results:
         table.add_row(
             Text(_name(one)),
