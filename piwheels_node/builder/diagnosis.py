@@ -163,10 +163,15 @@ class _Search:
 
 
 def plain(raw: bytes) -> str:
-    """A line as a person sees it, without escapes; what was overwritten in place is a line before it."""
+    r"""A line as a person sees it: no escapes, no blanks before it, in several lines where it has them.
+
+    It has several where it was overwritten in place, or is what Python shows for the output of a program
+    (`b'...\nfatal error: ...'`, as bluepy prints it).
+    """
     text = _ESCAPE.sub("", raw[:_LINE_BYTES].decode("utf-8", "replace"))
-    text = text.rstrip("\r").replace("\r", "\n")
-    return _CONTROL.sub("", text)[:_LINE_CHARACTERS]
+    text = text.replace("\r", "\n").replace("\\n", "\n")
+    lines = (_CONTROL.sub("", line).lstrip() for line in text.split("\n"))
+    return "\n".join(lines).rstrip("\n")[:_LINE_CHARACTERS]
 
 
 def _before(block: _Block, start: int) -> str:

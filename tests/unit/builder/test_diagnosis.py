@@ -182,6 +182,7 @@ def traceback(last: str, *, subprocess: bool = False) -> str:
         ("  [Errno 101] Network is unreachable\n", "needs-network", None),
         ("x: [Errno -2] Name or service not known\n", "needs-network", None),
         ("spurious network error: dns error: failed to lookup\n", "needs-network", None),
+        ('status_string: "Couldn\'t resolve host name"\n', "needs-network", None),
         (traceback("EOFError: EOF when reading a line"), "needs-input", None),
         (traceback("OSError: [Errno 30] Read-only file system: '/etc/x'"), "sandbox-denied", "/etc/x"),
         (traceback("PermissionError: [Errno 13] Permission denied: '/usr/x'"), "sandbox-denied", "/usr/x"),
@@ -327,6 +328,20 @@ def test_colours_are_seen_through_and_not_shown():
 )
 def test_no_escape_reaches_a_terminal(escape):
     assert plain(f"a{escape}b".encode()).isprintable()
+
+
+def test_the_output_of_a_program_as_python_shows_it_is_read_as_lines():
+    shown = repr(PYCUPS.encode())
+
+    found = why(f"Output was:\n{shown}\n")
+
+    assert found.captured == "cups/http.h"
+    assert found.evidence == "cupsmodule.h:33:10: fatal error: cups/http.h: No such file or directory"
+    assert found.evidence_line == 2
+
+
+def test_output_that_is_indented_is_read_as_if_it_were_not():
+    assert why("".join(f"      {line}\n" for line in PYCUPS.splitlines())).captured == "cups/http.h"
 
 
 def test_a_line_that_is_overwritten_in_place_is_seen_as_its_last_state():
