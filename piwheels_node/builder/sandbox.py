@@ -309,6 +309,7 @@ class _Watch:
         """Add to the log; False where that was more than it may hold."""
         room = max(0, self.bounds.log_bytes - self.log.tell())
         self.log.write(chunk[:room])
+        self.log.flush()  # somebody may be reading along
         return len(chunk) <= room
 
     def _end(self) -> None:
