@@ -16,14 +16,10 @@ _LDCONFIG = "/sbin/ldconfig"
 _CACHE_LINE = re.compile(r"^\s*(\S+) \(([^)]*)\) => (\S+)$", re.MULTILINE)
 _OWNER_LINE = re.compile(r"^([a-z0-9][a-z0-9.+-]*)(?::[a-z0-9]+)?: (/\S+)$", re.MULTILINE)
 _TIMEOUT_S = 30
-_ALWAYS_THERE = "libc6"
 
 
 def debian_packages(sonames: Iterable[str]) -> dict[str, str | None]:
-    """The Debian package of each library; None where no package of this machine has it.
-
-    Libraries of the C library's own package are left out: every Debian has them.
-    """
+    """The Debian package of each library; None where no package of this machine has it."""
     wanted = set(sonames)
     if not wanted:
         return {}
@@ -33,8 +29,7 @@ def debian_packages(sonames: Iterable[str]) -> dict[str, str | None]:
     for soname in sorted(wanted):
         place = places.get(soname)
         names = [owners[path] for path in _spellings(place) if path in owners] if place else []
-        if _ALWAYS_THERE not in names and not soname.startswith("ld-linux"):
-            found[soname] = names[0] if names else None
+        found[soname] = names[0] if names else None
     return found
 
 
