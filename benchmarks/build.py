@@ -46,6 +46,7 @@ PURE = (
 )
 C = ("spidev", "RPi.GPIO", "netifaces", "smbus")
 
+CONTENDERS = ("here", "pip", "uv")
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 
 
@@ -58,10 +59,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory(
         prefix="piwheels-node-bench-", dir=arguments.data or "/var/tmp"
     ) as directory:
-        work = Path(directory)
-        work.chmod(0o755)
-        bench = Bench(work)
-        times = {name: bench.measure(name, arguments.rounds) for name in (*PURE, *C)}
+        Path(directory).chmod(0o755)
+        bench = Bench(Path(directory))
+        rounds = [bench.round() for _ in range(arguments.rounds + 1)][1:]  # the first warms every cache
+    times = {
+        name: {key: statistics.median(one[name][key] for one in rounds) for key in CONTENDERS}
+        for name in (*PURE, *C)
+    }
     show(times, has_uv=bench.uv is not None)
 
 
@@ -74,34 +78,33 @@ class Bench:
         subprocess.run([PYTHON, "-m", "venv", str(work / "venv")], check=True)
         self.python = str(work / "venv" / "bin" / "python")
         subprocess.run([self.python, "-m", "pip", "-q", "install", "--upgrade", "pip"], check=True)
-        self.serial = 0
+        self.sdists = {name: self.fetch(name) for name in (*PURE, *C)}
 
-    def measure(self, name: str, rounds: int) -> dict[str, float]:
-        """Median seconds by contender; one round before those that count warms every cache."""
-        sdist = self.fetch(name)
-        times: dict[str, list[float]] = {"here": [], "pip": [], "uv": []}
-        for count in range(rounds + 1):
-            taken = {"here": self.here(name), "pip": self.pip(name), "uv": self.build_by_uv(sdist)}
-            print(name, {key: round(value, 2) for key, value in taken.items()}, file=sys.stderr)
-            if count:
-                for key, value in taken.items():
-                    times[key].append(value)
-        return {key: statistics.median(values) for key, values in times.items()}
+    def round(self) -> dict[str, dict[str, float]]:
+        """Every package once by every contender; a new master, so that there are jobs to do.
 
-    def here(self, name: str) -> float:
-        """A new master each time, so that there is a job to do, with the environments of the last one."""
-        self.serial += 1
-        data = self.work / f"farm-{self.serial}"
+        The environments are those of the last round; sdists are fetched again.
+        """
+        data, kept = self.work / "farm", self.work / "environments"
         data.mkdir()
-        kept = self.work / "environments"
         if kept.exists():
             (data / "builder").mkdir()
             kept.rename(data / "builder" / "environments")
         with Standalone(data, Settings()) as farm, farm.client() as client:
-            seconds = job_seconds(client, name)
+            times = {name: self.measure(client, name) for name in self.sdists}
         (data / "builder" / "environments").rename(kept)
         shutil.rmtree(data)
-        return seconds
+        return times
+
+    def measure(self, client: MasterClient, name: str) -> dict[str, float]:
+        """Seconds of each contender for one package."""
+        times = {
+            "here": job_seconds(client, name),
+            "pip": self.pip(name),
+            "uv": self.build_by_uv(self.sdists[name]),
+        }
+        print(name, {key: round(value, 2) for key, value in times.items()}, file=sys.stderr)
+        return times
 
     def pip(self, name: str) -> float:
         """`pip wheel`, as everybody has it."""
