@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from piwheels_node.core.errors import SettingsError, UsageError
 from piwheels_node.core.messages import BuildRequest
@@ -65,7 +66,14 @@ def force_option(command: _Command) -> _Command:
 
 def load_settings(overrides: Iterable[str]) -> Settings:
     """Settings from /etc/piwheels-node/*.toml, the environment and the command line; raises SettingsError."""
-    place = Path(os.environ.get("PIWHEELS_NODE_SETTINGS") or SETTINGS_DIR)
+    named = os.environ.get("PIWHEELS_NODE_SETTINGS")
+    place = Path(named or SETTINGS_DIR)
+    if named and not place.exists():
+        raise SettingsError(
+            "there are no settings here",
+            where=f"PIWHEELS_NODE_SETTINGS={named}",
+            hint="name a file or directory",
+        )
     files = [place] if place.is_file() else sorted(place.glob("*.toml"))
     return Settings.from_sources(((str(file), _read(file)) for file in files), os.environ, overrides)
 
@@ -98,7 +106,7 @@ def parse_requests(words: Iterable[str], *, force: bool) -> list[BuildRequest]:
             or "*" in "".join(versions)
         ):
             raise UsageError(f"'{word}' does not name one release", hint="write NAME or NAME==VERSION")
-        requests[wanted.name.lower(), tuple(versions)] = BuildRequest(
+        requests[canonicalize_name(wanted.name), tuple(versions)] = BuildRequest(
             project=wanted.name, version=versions[0] if versions else None, force=force
         )
     return list(requests.values())
