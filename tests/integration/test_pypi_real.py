@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Real packages from the index that pip uses: built by a real farm, installed by the real pip.
+
+Skipped where that index does not answer: the same paths are covered by home-made sdists in
+`test_standalone` and `test_reasons`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from fix_farm import Farm
+
+from piwheels_node.core.errors import PyPIError
+from piwheels_node.core.failure import FailureReason as Reason
+from piwheels_node.core.jobs import JobState
+from piwheels_node.master.pypi import default_index_url
+
+pytestmark = pytest.mark.pypi
+
+ANSWERS_WITHIN_S = 5
+
+
+@pytest.fixture(scope="module")
+def index_url():
+    """The index that pip uses, where it answers."""
+    try:
+        url = default_index_url()
+        httpx.get(
+            f"{url.rstrip('/')}/spidev/", timeout=ANSWERS_WITHIN_S, follow_redirects=True
+        ).raise_for_status()
+    except (PyPIError, httpx.HTTPError) as error:
+        pytest.skip(f"PyPI does not answer: {error}")
+    return url
+
+
+@pytest.fixture
+def farm(open_tmp_path, index_url):
+    """A farm in front of the real PyPI, found as a user's is: by asking pip."""
+    farm = Farm(open_tmp_path / "farm", SimpleNamespace(index_url=index_url))
+    farm.settings = dataclasses.replace(
+        farm.settings, pypi=dataclasses.replace(farm.settings.pypi, index_url="")
+    )
+    with farm:
+        yield farm
+
+
+def test_spidev_is_built_and_installed(farm, venv):
+    job = farm.wait(farm.ask("spidev"))
+    venv.pip(farm, "--only-binary", ":all:", "spidev")
+
+    assert job.state is JobState.BUILT, farm.log(job)
+    assert venv.says("import spidev; print(spidev.SpiDev.__name__)") == "SpiDev"
+
+
+@pytest.mark.skipif(Path("/usr/include/cups/http.h").exists(), reason="the headers of CUPS are installed")
+def test_pycups_names_the_header_and_its_debian_package(farm):
+    build = farm.wait(farm.ask("pycups")).build
+
+    assert (build.reason, build.captured) == (Reason.MISSING_HEADER, "cups/http.h")
+    assert build.debian_package == "libcups2-dev"
