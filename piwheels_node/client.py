@@ -21,7 +21,15 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from piwheels_node import __version__
-from piwheels_node.core.errors import LeaseLostError, MasterError, MasterUnreachableError, UsageError
+from piwheels_node.core.errors import (
+    LeaseLostError,
+    MasterError,
+    MasterUnreachableError,
+    NodeError,
+    NotOnPyPIError,
+    PyPIError,
+    UsageError,
+)
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import (
     BuildRequest,
@@ -50,6 +58,9 @@ _UPLOAD_RETRY_S = (0.2, 1.0, 3.0)
 _CHUNK_BYTES = 256 << 10
 _REFUSED = frozenset({400, 404, 409, 413, 422, 502})
 """Statuses that are about this one request, not about the key or the master as a whole."""
+
+_ABOUT_PYPI: dict[str, type[NodeError]] = {"not-on-pypi": NotOnPyPIError, "pypi": PyPIError}
+"""Errors that are what they are on both sides of the wire."""
 
 M = TypeVar("M", bound=Message)
 
@@ -236,7 +247,7 @@ class MasterClient:
             raise self._error(answer)
         return answer
 
-    def _error(self, answer: httpx.Response) -> MasterError:
+    def _error(self, answer: httpx.Response) -> NodeError:
         try:
             problem = Problem.model_validate_json(answer.content)
         except ValidationError:
@@ -247,6 +258,8 @@ class MasterClient:
             )
         if problem.code == "lost":
             return LeaseLostError(problem.what, where=problem.where, hint=problem.hint)
+        if problem.code in _ABOUT_PYPI:
+            return _ABOUT_PYPI[problem.code](problem.what, where=problem.where, hint=problem.hint)
         if problem.code == "offset" and problem.offset is not None:
             return _WrongOffsetError(problem.what, problem.offset, where=problem.where)
         return MasterError(

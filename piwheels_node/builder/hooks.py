@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from piwheels_node.builder.diagnosis import diagnose
-
 from piwheels_node.builder.environment import Environment
 from piwheels_node.builder.files import open_plain
 from piwheels_node.builder.sandbox import Bounds, Run

@@ -81,7 +81,9 @@ def probe(python: str = "") -> Interpreter:
         )
         said = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, json.JSONDecodeError) as error:
-        why = f"it ended with {error.returncode}" if isinstance(error, subprocess.CalledProcessError) else error
+        why = str(error)
+        if isinstance(error, subprocess.CalledProcessError):
+            why = f"it ended with {error.returncode}"
         raise SettingsError(
             f"this Python cannot be asked what it is: {why}",
             where=f"builder.python = {where}",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import tempfile
 import threading
@@ -17,6 +18,20 @@ from piwheels_node.builder.interpreter import Interpreter, environment_id, os_re
 from piwheels_node.builder.sandbox import Sandbox
 from piwheels_node.core.messages import BuildEnvironment
 from piwheels_node.core.settings import Settings
+
+_LIMITS = (
+    "timeout_s",
+    "silence_s",
+    "log_max_bytes",
+    "processes",
+    "tmp_bytes",
+    "disk_max_bytes",
+    "sdist_max_bytes",
+    "unpacked_max_bytes",
+    "unpacked_max_members",
+    "wheel_max_bytes",
+)
+"""Settings of the builder that can end a build: a build that one of them ended may do with another value."""
 
 
 class Workshop:
@@ -58,8 +73,13 @@ class Workshop:
         self.downloads.close()
 
     def environment_id(self) -> str:
-        """See `interpreter.environment_id`."""
-        return environment_id(self.interpreter)
+        """A short name of all that a build here depends on but the package: what is installed, and the limits.
+
+        A failure is worth another try where this name has changed (16 hex digits).
+        """
+        limits = [f"{name}={getattr(self.settings.builder, name)}" for name in _LIMITS]
+        about = " ".join([environment_id(self.interpreter), *limits])
+        return hashlib.sha256(about.encode()).hexdigest()[:16]
 
     def describe(self, requirements: Sequence[str]) -> BuildEnvironment:
         """What a build was made with, `requirements` being what its environment held."""

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from piwheels_node.client import MasterClient
-from piwheels_node.core.errors import EXIT_FAILED, EXIT_OK, MasterError
+from piwheels_node.core.errors import EXIT_FAILED, EXIT_OK, MasterError, NotOnPyPIError, PyPIError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome, Step
 from piwheels_node.core.messages import BuildRequest, JobView, RequestAnswer
@@ -171,6 +171,10 @@ def _ask(client: MasterClient, request: BuildRequest) -> RequestAnswer | Result:
     """What the master says; a refusal of one request is its result, and the others go on."""
     try:
         return client.request(request)
+    except (NotOnPyPIError, PyPIError) as error:
+        unknown = isinstance(error, NotOnPyPIError)
+        reason = FailureReason.NOT_ON_PYPI if unknown else FailureReason.FETCH_FAILED
+        return Result(request.project, request.version, Outcome.FAILED, reason=reason, message=str(error))
     except MasterError as error:
         if not error.refused:
             raise

@@ -127,8 +127,16 @@ class FailureReason(Enum):
         "The build printed nothing for longer than it may.",
         Policy.RETRY_WHEN_ENVIRONMENT_CHANGES,
     )
-    LOG_TOO_BIG = "log-too-big", "The build printed more than it may.", Policy.NEVER
-    WHEEL_TOO_BIG = "wheel-too-big", "The wheel is larger than it may be.", Policy.NEVER
+    LOG_TOO_BIG = (
+        "log-too-big",
+        "The build printed more than it may.",
+        Policy.RETRY_WHEN_ENVIRONMENT_CHANGES,
+    )
+    WHEEL_TOO_BIG = (
+        "wheel-too-big",
+        "The wheel is larger than it may be.",
+        Policy.RETRY_WHEN_ENVIRONMENT_CHANGES,
+    )
     WHEEL_INVALID = "wheel-invalid", "The wheel contradicts itself.", Policy.NEVER
     WHEEL_WRONG_NAME = (
         "wheel-wrong-name",

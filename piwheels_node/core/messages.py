@@ -239,7 +239,7 @@ class Problem(Message):
     where: str | None = None
     hint: str | None = None
     code: str = "error"
-    "`lost` where the lease is gone, `offset` where an upload must go on elsewhere, else `error`."
+    "`lost` (the lease is gone), `offset` (an upload goes on elsewhere), `not-on-pypi`, `pypi`, or `error`."
     offset: int | None = None
     "With the code `offset`: where the upload must go on."
 

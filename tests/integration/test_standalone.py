@@ -18,7 +18,7 @@ from sdists import c_extension, make_backend_wheel, make_sdist, make_wheel
 
 from piwheels_node.builder.interpreter import probe
 from piwheels_node.builder.workshop import Workshop
-from piwheels_node.core.errors import MasterError
+from piwheels_node.core.errors import NotOnPyPIError
 from piwheels_node.core.failure import FailureReason as Reason
 from piwheels_node.core.jobs import JobState, Outcome
 from piwheels_node.core.messages import BuildRequest
@@ -179,17 +179,17 @@ def test_the_newest_release_that_the_target_can_run_is_built(farm, pypi, tmp_pat
 
 
 def test_an_unknown_project_is_refused_by_its_name(farm):
-    with pytest.raises(MasterError, match="nowhere") as caught:
+    with pytest.raises(NotOnPyPIError, match="nowhere") as caught:
         farm.ask("nowhere")
 
-    assert caught.value.refused
+    assert caught.value.hint == "is the name right?"
 
 
 def test_an_unknown_version_is_refused_with_those_there_are(farm, pypi, tmp_path):
     for version in ("1.0", "1.1", "2.0"):
         pypi.add(make_sdist(tmp_path, "tiny", version), project="tiny")
 
-    with pytest.raises(MasterError, match=r"no version 1\.1\.1") as caught:
+    with pytest.raises(NotOnPyPIError, match=r"no version 1\.1\.1") as caught:
         farm.ask("tiny", version="1.1.1")
 
     assert "1.1" in caught.value.hint
@@ -247,6 +247,33 @@ def test_a_package_that_was_installed_meanwhile_is_noticed_without_a_restart(far
     assert len(farm.rows("SELECT id FROM build WHERE job_id = ?", job.job_id)) == 2
 
 
+def test_a_limit_that_was_raised_is_another_environment(open_tmp_path, pypi):
+    sdist = make_sdist(open_tmp_path, "tiny", "1.0", setup="import time; time.sleep(1.5)")
+    with Farm(open_tmp_path / "farm", pypi, timeout_s=1.0) as farm:
+        assert farm.build(sdist).build.reason is Reason.TIMEOUT
+        assert farm.ask("tiny").reason is Reason.TIMEOUT
+
+    with Farm(open_tmp_path / "farm", pypi, timeout_s=60.0) as farm:
+        assert farm.wait(farm.ask("tiny")).state is JobState.BUILT
+
+
+def test_a_requirement_that_is_there_by_now_lets_the_package_be_built(farm, pypi, tmp_path):
+    job = farm.build(make_sdist(tmp_path, "tiny", "1.0", requires=["helper"]))
+    assert job.build.reason is Reason.REQUIREMENT_MISSING
+    pypi.add(make_wheel(tmp_path, "helper", "1.0"), project="helper")
+
+    assert farm.wait(farm.ask("tiny")).state is JobState.BUILT
+
+
+def test_a_network_that_is_back_lets_the_package_be_built(farm, pypi, tmp_path):
+    pypi.fail("/files/tiny/", 404)
+    job = farm.build(make_sdist(tmp_path, "tiny", "1.0"))
+    assert job.build.reason is Reason.FETCH_FAILED
+    pypi.fail("/files/tiny/", None)
+
+    assert farm.wait(farm.ask("tiny")).state is JobState.BUILT
+
+
 def test_a_wheel_outlives_a_restart(open_tmp_path, pypi, venv):
     with Farm(open_tmp_path / "farm", pypi) as farm:
         farm.build(make_sdist(open_tmp_path, "tiny", "1.0"))
@@ -266,7 +293,7 @@ def test_a_yank_on_pypi_is_shown_in_our_index(farm, pypi, tmp_path, venv):
     said = venv.pip(farm, "--dry-run", "--only-binary", ":all:", "tiny==1.0")
 
     assert "Would install tiny-1.0" in said
-    with pytest.raises(MasterError, match="PyPI has no file of tiny"):
+    with pytest.raises(NotOnPyPIError, match="PyPI has no file of tiny"):
         farm.ask("tiny")
 
 

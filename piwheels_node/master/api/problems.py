@@ -84,6 +84,10 @@ def _node_error(request: Request, error: Exception) -> JSONResponse:
         problem = problem.model_copy(update={"code": "lost"})
     elif isinstance(error, WrongOffsetError):
         problem = problem.model_copy(update={"code": "offset", "offset": error.offset})
+    elif isinstance(error, NotOnPyPIError):
+        problem = problem.model_copy(update={"code": "not-on-pypi"})
+    elif isinstance(error, PyPIError):
+        problem = problem.model_copy(update={"code": "pypi"})
     elif isinstance(error, StorageError):
         _log.error("%s %s: %s", request.method, request.url.path, error)
     headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, NoKeyError) else None
