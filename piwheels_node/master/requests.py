@@ -4,8 +4,9 @@
     BuildRequest -> PyPI -> version -> plan -> covered | refused | a job: made, found, or tried again
                                                                -> RequestAnswer
 
-A release that failed is tried again only where something that its reason is about has changed. This
-module blocks (it asks PyPI), so the API calls `ask` in a thread; it knows no HTTP.
+A release that failed is tried again where what its reason is about may have changed: the environment, by
+its identity; another machine, the network or a requirement, because somebody asks.
+This module blocks (it asks PyPI), so the API calls `ask` in a thread; it knows no HTTP.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from piwheels_node.master.listing import ListedFile, ProjectFiles
 from piwheels_node.master.plan import Covered, Refused, choose_version, plan
 from piwheels_node.master.pypi import PyPI
 
-_MAY_CHANGE = frozenset({Policy.RETRY_WHEN_ENVIRONMENT_CHANGES, Policy.RETRY_ELSEWHERE})
+_WORTH_ASKING = frozenset({Policy.RETRY_ELSEWHERE, Policy.WAIT_FOR_DEPENDENCY})
+"""What may have come right unseen: a network, a disk, a wheel on PyPI."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,15 @@ def _why_again(session: Session, job: Job, now: datetime) -> str | None:
         return "its wheel was withdrawn"
     if job.state is not JobState.FAILED:
         return None
-    reason = build.reason or FailureReason.UNKNOWN
-    now_offered = views.offered_environments(session, job.target_id, now)
-    if reason.policy in _MAY_CHANGE and now_offered - {build.environment_id}:
+    return _why_after(build, views.offered_environments(session, job.target_id, now))
+
+
+def _why_after(build: Build, offered: set[str]) -> str | None:
+    """Why to try again after a failure; `offered` are the environments that builders have now."""
+    policy = (build.reason or FailureReason.UNKNOWN).policy
+    if policy in _WORTH_ASKING:
+        return "asked for again"
+    if policy is Policy.RETRY_WHEN_ENVIRONMENT_CHANGES and offered - {build.environment_id}:
         return "a builder offers another environment"
     return None
 

@@ -181,12 +181,10 @@ def test_a_failure_is_kept_with_all_that_explains_it(farm_of_one):
         (FailureReason.MISSING_HEADER, "env-1", False),
         (FailureReason.MISSING_HEADER, "env-2", True),
         (FailureReason.NEEDS_NETWORK, "env-2", False),
-        (FailureReason.REQUIREMENT_MISSING, "env-2", False),
+        (FailureReason.REQUIREMENT_MISSING, "env-1", True),
     ],
 )
-def test_a_failure_is_tried_again_only_where_another_environment_may_help(
-    farm_of_one, reason, offered, again
-):
+def test_a_failure_is_tried_again_only_where_that_may_help(farm_of_one, reason, offered, again):
     lease = farm_of_one.leased()
     farm_of_one.failed(lease, reason)
     assert farm_of_one.lease(offer=offer(offered)) is None
