@@ -73,7 +73,7 @@ class Workshop:
         self.downloads.close()
 
     def environment_id(self) -> str:
-        """A short name of all that a build here depends on but the package: what is installed, and the limits.
+        """A short name of what a build here depends on besides the package: what is installed, the limits.
 
         A failure is worth another try where this name has changed (16 hex digits).
         """
