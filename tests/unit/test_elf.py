@@ -231,7 +231,7 @@ def is_read_or_refused(content: bytes) -> bool:
         return error.reason is FailureReason.WHEEL_INVALID
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, database=None)
 @given(
     st.sampled_from(["EM_X86_64", "EM_ARM", "EM_S390"]),
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=8),
@@ -245,7 +245,7 @@ def test_whatever_bytes_are_changed_it_is_read_or_refused(machine, changes):
     assert is_read_or_refused(bytes(content))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, database=None)
 @given(st.binary(max_size=300))
 def test_whatever_follows_the_magic_it_is_read_or_refused(content):
     assert is_read_or_refused(b"\x7fELF\x02\x01\x01" + content)

@@ -353,7 +353,7 @@ def test_bytes_that_are_no_part_of_the_zip_are_refused(wheel, change):
     assert refusal(path).reason is INVALID
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, database=None)
 @given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), min_size=1, max_size=6))
 def test_whatever_bytes_are_changed_the_wheel_is_read_or_refused(changes):
     content = bytearray(_SAMPLE)

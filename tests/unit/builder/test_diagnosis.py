@@ -398,7 +398,7 @@ def test_a_log_made_to_keep_us_busy_does_not():
     assert time.perf_counter() - started < 20
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, database=None)
 @given(
     st.lists(
         st.sampled_from([rule.example for rule in RULES] + ["\x1b[", "\r", "\n", "\0", "x" * 5000]),

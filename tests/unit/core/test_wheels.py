@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
@@ -54,6 +54,7 @@ def test_what_is_no_wheels_name_is_refused(filename):
     assert caught.value.reason is FailureReason.WHEEL_INVALID
 
 
+@settings(database=None, deadline=None)
 @given(st.text(alphabet="tiny-1.0py3noea_cl ./\n\0ä", max_size=40))
 def test_whatever_the_name_it_is_taken_apart_or_refused(stem):
     try:
