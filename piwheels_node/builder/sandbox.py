@@ -112,21 +112,28 @@ class Sandbox:
             path.chmod(0o755)
 
     def check(self) -> None:
-        """Run a trivial program in the sandbox; raises SandboxUnavailableError where that fails."""
+        """Run the interpreter in the sandbox; raises SandboxUnavailableError where that fails."""
         if not shutil.which("bwrap"):
             raise SandboxUnavailableError(
                 "bubblewrap is not installed, so nothing can be built", hint="sudo apt install bubblewrap"
             )
         self._check_reachable(self._etc)
         self._check_reachable(self.interpreter.path)
-        with self._popen([*self._bwrap(None, None), "/bin/true"]) as process:
+        with self._popen([*self._bwrap(None, None), str(self.interpreter.path), "-I", "-c", ""]) as process:
             said = process.communicate()[0].decode(errors="replace").strip()
-        if process.returncode != 0:
+        if process.returncode == 0:
+            return
+        if said.startswith("bwrap:"):
             raise SandboxUnavailableError(
                 f"this machine does not let us confine a build: {said}",
                 where="bubblewrap",
                 hint=_namespace_hint(),
             )
+        raise SandboxUnavailableError(
+            f"the interpreter does not run in the sandbox: {said}",
+            where=str(self.interpreter.path),
+            hint="name one that needs nothing but /usr and its own directory with --python",
+        )
 
     def claim(self, directory: Path) -> None:
         """Give a tree to the account that package code runs as."""
