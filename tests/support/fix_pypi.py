@@ -7,6 +7,7 @@ It knows nothing of the rest of this repository.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import html
 import http.server
@@ -93,7 +94,9 @@ class HomeMadePyPI:
         self.projects.setdefault(_normal(project), {})[path.name] = listed
 
     def fail(self, path_prefix: str, status: int | str | None = 503) -> None:
-        """Answer paths that begin so with a status, cut short ('truncate'), or not at all ('hang').
+        """Answer paths that begin so with a status, cut short, slowly, or not at all.
+
+        That is a number, 'truncate', 'trickle' (a byte each quarter of a second), or 'hang'.
 
         None ends the fault.
         """
@@ -109,6 +112,10 @@ class HomeMadePyPI:
     def hang(self) -> None:
         """Wait as long as the server lives."""
         self._closing.wait()
+
+    def is_closing(self, within_s: float) -> bool:
+        """True where the server ends within so many seconds."""
+        return self._closing.wait(within_s)
 
     def close_hanging(self) -> None:
         """End the requests that hang."""
@@ -195,11 +202,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif isinstance(fault, int):
             self._answer(fault, "text/plain", b"")
         elif (stored := self.server.pypi.file(path)) is not None:
-            self._send_file(stored, cut=fault == "truncate")
+            if fault == "trickle":
+                self._trickle(stored)
+            else:
+                self._send_file(stored, cut=fault == "truncate")
         else:
             page = self.server.pypi.page(path, as_json=JSON_TYPE in self.headers.get("Accept", ""))
             kind, body = page or ("text/plain", b"not here")
             self._answer(200 if page else 404, kind, body, cut=fault == "truncate")
+
+    def _trickle(self, stored: Path) -> None:
+        """The headers, and a byte each quarter of a second."""
+        body = stored.read_bytes()
+        self._answer(200, "application/octet-stream", b"", announced=len(body))
+        with contextlib.suppress(OSError):  # nobody listens any more
+            for byte in body:
+                self.wfile.write(bytes([byte]))
+                if self.server.pypi.is_closing(0.25):
+                    break
+        self.close_connection = True
 
     def _send_file(self, stored: Path, *, cut: bool) -> None:
         body = stored.read_bytes()
@@ -213,11 +234,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._answer(206 if part else 416, "application/octet-stream", part, span=span, cut=cut)
 
     def _answer(
-        self, status: int, kind: str, body: bytes, *, span: str | None = None, cut: bool = False
+        self,
+        status: int,
+        kind: str,
+        body: bytes,
+        *,
+        span: str | None = None,
+        cut: bool = False,
+        announced: int = 0,
     ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(announced or len(body)))
         self.send_header("Accept-Ranges", "bytes")
         if span:
             self.send_header("Content-Range", span)
