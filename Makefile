@@ -20,7 +20,7 @@ BIN := .venv/bin
 TRIXIE := .venv-trixie/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-trixie apt-run apt-test run test test-newest test-trixie lint format bench clean
+.PHONY: help setup apt-run apt-test run test test-newest test-trixie lint format bench fresh clean
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -69,6 +69,11 @@ bench: setup  ## jobs here against pip wheel and uv build, in one run
 	$(TRIXIE)/python -m pip install --quiet --constraint tests/constraints-trixie.txt pip setuptools
 	$(TRIXIE)/python -m pip install --quiet --constraint tests/constraints-trixie.txt --editable '.[test]' uv
 	touch $@
+
+fresh:  ## `make run test` in a fresh clone on a fresh Debian, as root and as a user (root, mmdebstrap)
+	for suite in bookworm trixie; do \
+	    tests/system/fresh-machine $$suite run test && FRESH_USER=pi tests/system/fresh-machine $$suite run test; \
+	done
 
 clean:  ## remove what was made here, the farm of `make run` included
 	rm -rf .venv .venv-trixie build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -42,6 +42,8 @@ FORCED = {"tabulate": "tabulate", "markupsafe": "markupsafe._speedups"}
 WORTH_SEEING = "pycups"
 """Fails where the headers of CUPS are not installed, and says which Debian package has them."""
 
+ONLY_ON_A_PI = "yes, on a Pi only"
+
 COMMAND = [sys.executable, "-m", "piwheels_node.cli"]
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 
@@ -63,12 +65,14 @@ def main() -> int:
     with serve(data) as url, tempfile.TemporaryDirectory(prefix="piwheels-node-") as directory:
         faults = install(data, url, Path(directory), built)
     say("Look around")
-    console.print(
-        f"  .venv/bin/piwheels-node standalone --data {data} --keep      serve the index again\n"
-        f"  .venv/bin/piwheels-node build --data {data} NAME             ask it for a package meanwhile\n"
-        f"  ls {data}/wheels {data}/logs                                 what there is\n"
-        "  docs/architecture.md                                         how it works"
-    )
+    command = ".venv/bin/piwheels-node"
+    for what, how in (
+        ("serve the index again", f"{command} standalone --data {data} --keep"),
+        ("ask it for a package", f"{command} build --data {data} NAME"),
+        ("what there is", f"ls -R {data}/wheels {data}/logs"),
+        ("how it works", "docs/architecture.md"),
+    ):
+        console.print(f"  {what + ':':22} {how}", soft_wrap=True)
     for fault in faults:
         console.print(f"[red]{fault}[/red]")
     return 1 if faults else 0
@@ -113,10 +117,8 @@ def install(data: Path, url: str, directory: Path, built: dict[str, dict[str, ob
     """Install and import everything that was built, print the times, and give what went wrong."""
     pip = make_environment(directory / "venv")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("package", "pip's option", "from source", "from the index", "ratio", "import"):
-        table.add_column(
-            title, justify="right" if title in {"from source", "from the index", "ratio"} else "left"
-        )
+    for title in ("package", "from source", "from the index", "ratio", "import"):
+        table.add_column(title, justify="left" if title in {"package", "import"} else "right")
     faults = []
     for name, module in {**MISSING_ON_PYPI, **FORCED}.items():
         result = built[name]
@@ -124,18 +126,29 @@ def install(data: Path, url: str, directory: Path, built: dict[str, dict[str, ob
             faults.append(f"{name}: {result['outcome']} {result['reason']}")
             continue
         release = f"{name}=={result['version']}"
-        # Of what PyPI has as well, pip may well prefer PyPI's file: those two are asked of our index alone.
         option = "--index-url" if name in FORCED else "--extra-index-url"
-        quick_s = timed(
-            [*pip, "install", "--no-deps", "--no-cache-dir", "--only-binary", name, option, url, release]
-        )
+        command = [
+            *pip,
+            "install",
+            "--no-deps",
+            "--no-cache-dir",
+            "--only-binary",
+            name,
+            option,
+            url,
+            release,
+        ]
+        quick_s = timed(command)
         slow_s = from_source(data, pip, name, release, directory)
         imported = try_import(directory / "venv", module)
-        if imported not in {"yes", "yes, and says: only on a Pi"}:
+        if imported not in {"yes", ONLY_ON_A_PI}:
             faults.append(f"{name}: {imported}")
-        times = (f"{slow_s:.1f} s", f"{quick_s:.2f} s", f"{slow_s / quick_s:.0f}x")
-        table.add_row(release, option, *times, imported)
+        table.add_row(release, f"{slow_s:.1f} s", f"{quick_s:.2f} s", f"{slow_s / quick_s:.0f}x", imported)
     console.print(table)
+    console.print(
+        f"By --extra-index-url; {' and '.join(FORCED)}, which PyPI has as well, by --index-url,\n"
+        "since pip may prefer PyPI's file of the same version.",
+    )
     return faults
 
 
@@ -178,7 +191,7 @@ def try_import(environment: Path, module: str) -> str:
     if done.returncode == 0:
         return "yes"
     last = done.stderr.strip().splitlines()[-1]
-    return "yes, and says: only on a Pi" if "on a Raspberry Pi" in last else last
+    return ONLY_ON_A_PI if "on a Raspberry Pi" in last else last
 
 
 if __name__ == "__main__":
