@@ -3,10 +3,14 @@
 
 A file is stored under the hash of the bytes that arrived, so the cache cannot hold a wrong one: what is
 taken out of it was checked when it was put in. Nothing that is fetched is run.
+
+A server that says nothing for half a minute cannot be hurried; so each download has a thread, which is left
+alone when the builder is to stop.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import errno
 import hashlib
@@ -16,7 +20,7 @@ import ssl
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -33,6 +37,8 @@ _TRIES = 3
 _RETRY_S = 0.5
 _CHUNK = 1 << 18
 _TIMEOUT_S = 30.0
+_WAKE_S = 0.1
+_PARTIAL = "partial-"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -40,10 +46,12 @@ class Downloads:
     """A cache of files below `root`, one directory per hash. Safe to use from several threads."""
 
     def __init__(self, root: Path, stop: threading.Event) -> None:
-        """`stop` makes a download in progress end at once."""
+        """`stop` makes `get` end at once. What a builder that was killed had begun to fetch is removed."""
         self.root = root
         self.stop = stop
         root.mkdir(parents=True, exist_ok=True)
+        for partial in root.glob(f"{_PARTIAL}*"):
+            partial.unlink(missing_ok=True)
 
     def get(self, url: str, sha256: str | None, filename: str, max_bytes: int) -> Path:
         """The file at `url`; raises BuildError: fetch-failed, hash-mismatch, out-of-disk.
@@ -58,8 +66,8 @@ class Downloads:
                     return path
         for tried in range(1, _TRIES + 1):
             try:
-                return self._fetch(url, sha256, filename, max_bytes)
-            except (httpx.TransportError, httpx.HTTPStatusError) as error:
+                return self._unless_stopped(lambda: self._fetch(url, sha256, filename, max_bytes))
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
                 refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500  # noqa: PLR2004
                 if refused or tried == _TRIES or self.stop.wait(_RETRY_S * tried):
                     raise BuildError(
@@ -75,6 +83,22 @@ class Downloads:
                     ) from error
                 raise
         raise AssertionError("unreachable")
+
+    def _unless_stopped(self, fetch: Callable[[], Path]) -> Path:
+        """What `fetch` gives; raises BuildError at once where we are to stop, whatever it waits for."""
+        outcome: concurrent.futures.Future[Path] = concurrent.futures.Future()
+
+        def work() -> None:
+            try:
+                outcome.set_result(fetch())
+            except BaseException as error:  # noqa: BLE001 - the boundary of the thread: the caller gets it
+                outcome.set_exception(error)
+
+        threading.Thread(target=work, name="download", daemon=True).start()
+        while not concurrent.futures.wait([outcome], _WAKE_S).done:
+            if self.stop.is_set():
+                raise _stopped()
+        return outcome.result()
 
     @cached_property
     def _client(self) -> httpx.Client:
@@ -95,7 +119,7 @@ class Downloads:
 
     def _fetch(self, url: str, sha256: str | None, filename: str, max_bytes: int) -> Path:
         digest, size = hashlib.sha256(), 0
-        with tempfile.NamedTemporaryFile(dir=self.root, prefix="partial-") as partial:
+        with tempfile.NamedTemporaryFile(dir=self.root, prefix=_PARTIAL) as partial:
             for chunk in self._stream(url):
                 size += len(chunk)
                 if size > max_bytes:
@@ -131,8 +155,12 @@ class Downloads:
             response.raise_for_status()
             for chunk in response.iter_bytes(_CHUNK):
                 if self.stop.is_set():
-                    raise BuildError(FailureReason.BUILDER_FAILED, "the builder was asked to stop")
+                    raise _stopped()
                 yield chunk
+
+
+def _stopped() -> BuildError:
+    return BuildError(FailureReason.BUILDER_FAILED, "the builder was asked to stop")
 
 
 def evict(directories: list[Path], max_bytes: int, *, spare_s: float = 4 * 3600) -> int:

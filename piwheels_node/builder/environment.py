@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -189,7 +190,7 @@ class EnvironmentCache:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return process.wait(0.1)
                 if self.stop.is_set() or time.monotonic() - started > _RESOLVE_TIMEOUT_S:
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)  # pip --python is two processes
                     what = "the builder was asked to stop" if self.stop.is_set() else f"{command[0]} hangs"
                     raise BuildError(FailureReason.BUILDER_FAILED, what)
 
