@@ -20,6 +20,7 @@ import json
 import os
 import re
 import resource
+import select
 import sys
 import time
 
@@ -37,6 +38,7 @@ ONLY_FOR_AN_EXTRA = re.compile(r";\s*extra\s*==\s*([\"'])[^\"']+\1\s*$")
 
 def main() -> None:
     """Do what the arguments ask for; the exit code is 0 where there is an answer."""
+    leave_if_orphaned()
     request = json.loads(sys.argv[2])
     set_limits(request["limits"])
     action = {"build": build, "load": load}[sys.argv[1]]
@@ -44,6 +46,17 @@ def main() -> None:
         write(ANSWER, action(request))
     finally:
         write(USAGE, usage())
+
+
+def leave_if_orphaned() -> None:
+    """End where the builder was killed while bubblewrap was on its way here, and nobody reads our output.
+
+    `--die-with-parent` binds the sandbox's first process only when all is mounted, some 10 ms later.
+    """
+    watch = select.poll()
+    watch.register(sys.stdout.fileno(), 0)
+    if any(event & select.POLLERR for _, event in watch.poll(0)):
+        sys.exit("the builder is gone")
 
 
 def write(path: str, content: dict[str, Any]) -> None:
