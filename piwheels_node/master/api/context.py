@@ -5,21 +5,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from piwheels_node.core.settings import Settings
-from piwheels_node.master.api.problems import NoKeyError, WrongKeyError
+from piwheels_node.master.api.problems import ClosingError, NoKeyError, WrongKeyError
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.keys import Caller, KeyKind, find_key
 from piwheels_node.master.logs import LogFiles
 from piwheels_node.master.pypi import PyPI
 from piwheels_node.master.store import WheelStore
+
+T = TypeVar("T")
 
 
 class Bell:
@@ -28,6 +30,7 @@ class Bell:
     def __init__(self) -> None:
         self.closing = False
         self._event = asyncio.Event()
+        self._closed = asyncio.Event()
 
     def ring(self) -> None:
         """Wake all who wait."""
@@ -37,12 +40,25 @@ class Bell:
     def close(self) -> None:
         """Wake all, for the last time: there will be no more jobs."""
         self.closing = True
+        self._closed.set()
         self.ring()
 
     async def wait(self, timeout_s: float) -> None:
         """Sleep until somebody rings, or the time is over."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._event.wait(), timeout_s)
+
+    async def unless_closed(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` gives; where the bell is closed first, `work` is cancelled, with ClosingError."""
+        working, closed = asyncio.ensure_future(work), asyncio.ensure_future(self._closed.wait())
+        try:
+            await asyncio.wait({working, closed}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise ClosingError("the master is about to end", hint="ask again when it is back")
+            return working.result()
+        finally:
+            working.cancel()
+            closed.cancel()
 
 
 def _now() -> datetime:

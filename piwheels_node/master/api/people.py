@@ -31,7 +31,8 @@ LOG_CHUNK_BYTES = 1 << 20
 @router.post("/requests")
 async def ask_for_build(wanted: BuildRequest, here: Here, _operator: Operator) -> RequestAnswer:
     """Ask for a wheel: PyPI may have it, we may have it, or there is a job for it now."""
-    answer = await in_daemon_thread(requests.ask, here.database, here.pypi, wanted, here.now())
+    asking = in_daemon_thread(requests.ask, here.database, here.pypi, wanted, here.now())
+    answer = await here.bell.unless_closed(asking)  # PyPI may take as long as it likes
     if answer.job is not None and answer.job.state is JobState.READY:
         here.bell.ring()
     return answer

@@ -42,6 +42,10 @@ class NotFoundError(NodeError):
     """There is no such job or project."""
 
 
+class ClosingError(NodeError):
+    """The master is being stopped, and this would have taken a while."""
+
+
 class TooLargeError(NodeError):
     """A part of an upload, or the upload itself, is larger than it may be."""
 
@@ -58,6 +62,7 @@ STATUS: dict[type[NodeError], int] = {
     TooLargeError: 413,
     WheelError: 422,
     PyPIError: 502,
+    ClosingError: 503,
     StorageError: 507,
     NodeError: 400,
 }
