@@ -85,6 +85,7 @@ class Standalone:
             builder = BuilderService(client, workshop, slots=slots(), observer=self.observer)
             closing.callback(builder.stop)
             builder.start()
+            closing.callback(master.drain)  # else a slot that waits would get what another one hands back
             endpoint = self.data / ENDPOINT
             endpoint.write_text(json.dumps({"url": self.url, "pid": os.getpid()}))
             closing.callback(endpoint.unlink, missing_ok=True)

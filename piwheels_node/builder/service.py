@@ -40,6 +40,8 @@ _T = TypeVar("_T")
 _POLL_S = 20.0
 _LOG_PART_BYTES = 1 << 20
 _LOG_EVERY_S = 1.0
+_LEAVE_S = 0.25
+"""How long a slot that waits for a job may take to hear that there will be none, before it is left alone."""
 _RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -86,10 +88,13 @@ class BuilderService:
         """
         with self._guard:
             self._stop.set()
-            self.workshop.stop.set()
             for event in self._working:
                 event.set()
+            self.workshop.stop.set()  # last: what this ends must know by then that it was no failure
             self._guard.wait_for(lambda: not self._working)
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(_LEAVE_S)
 
     def _slot(self) -> None:
         failures = 0

@@ -127,13 +127,17 @@ class Master:
         host, port = listener.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
+    def drain(self) -> None:
+        """Give no more jobs out; builders that wait for one hear at once that there is none."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                self._loop.call_soon_threadsafe(self._context.bell.close)
+
     def stop(self) -> None:
         """Finish what is being answered (3 s at most), and close everything. May be called again."""
         if self._thread is not None and self._server is not None:
             self._server.should_exit = True
-            if self._loop is not None:
-                with contextlib.suppress(RuntimeError):  # the loop is closed already
-                    self._loop.call_soon_threadsafe(self._context.bell.close)
+            self.drain()
             self._thread.join()
             self._thread = None
         self._opened.close()
