@@ -10,6 +10,7 @@ import importlib
 import logging
 import signal
 import sys
+import time
 from types import FrameType
 from typing import NoReturn
 
@@ -22,6 +23,8 @@ _COMMANDS = {
     "build": ("piwheels_node.cli.build", "Ask a running master for wheels, and wait for them."),
     "standalone": ("piwheels_node.cli.standalone", "Master and builder on this machine: build, and serve."),
 }
+
+_PATIENCE_S = 5.0
 
 
 class _Lazy(click.Group):
@@ -61,8 +64,11 @@ def group(verbose: int) -> None:
 
 def main() -> NoReturn:
     """Run the command line, and exit with its code."""
+    interrupt = _Interrupt()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _as_interrupt)
+        signal.signal(number, interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored: a shell's `&`
+        signal.signal(signal.SIGINT, interrupt)
     try:
         code = group.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else EXIT_OK)
@@ -81,6 +87,20 @@ def main() -> NoReturn:
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _as_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - signal's signature
-    """A request to end is one, whichever signal brings it."""
-    raise KeyboardInterrupt
+class _Interrupt:
+    """A request to end is one, whichever signal brings it; impatience must not keep us from cleaning up.
+
+    The first one raises KeyboardInterrupt; others are ignored, until that seems to have led nowhere.
+    """
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle a signal."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+        elif now - self._first < _PATIENCE_S:
+            return
+        raise KeyboardInterrupt
