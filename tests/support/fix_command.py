@@ -103,6 +103,7 @@ class Running:
     """A command that has been started."""
 
     def __init__(self, words, directory, environ, **popen):
+        self.family = set()
         self.paths = [directory / f"{name}-{time.monotonic_ns()}" for name in ("out", "err")]
         with self.paths[0].open("wb") as out, self.paths[1].open("wb") as err:
             self.process = subprocess.Popen(
@@ -120,11 +121,11 @@ class Running:
         return self
 
     def __exit__(self, *error):
-        left = descendants(self.process.pid)
+        self.family |= descendants(self.process.pid)
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        for pid, _ in left & {(pid, started) for pid, (_, started) in processes().items()}:
+        for pid, _ in self.family & {(pid, started) for pid, (_, started) in processes().items()}:
             os.kill(pid, signal.SIGKILL)
 
     @property
@@ -151,7 +152,9 @@ class Running:
         until(found, f"{what}: {self.err}")
 
     def descendants(self):
-        return descendants(self.process.pid)
+        found = descendants(self.process.pid)
+        self.family |= found
+        return found
 
     def end(self, number=None):
         """Send a signal where one is named, and wait for the end."""

@@ -10,15 +10,26 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from fix_command import still_there
 from sdists import c_extension, make_sdist, make_wheel
 
-SLEEPS = "import time; time.sleep(600)"
-SLOW_TO_LOAD = "#include <unistd.h>\n__attribute__((constructor)) static void slow(void) { sleep(600); }"
-SLOW_TO_COMPILE = '#include "/build/src/slow.h"'  # a pipe that nobody writes to
+import piwheels_node.builder
+
+HELD = "import os; held = os.environ['CARGO_BUILD_JOBS'] == '7'\n"  # see Obstacle.start
+SLEEPS = HELD + "import time; time.sleep(600 * held)"
+SLOW_TO_COMPILE = HELD + "os.mkfifo('slow.h') if held else open('slow.h', 'w')"  # nobody writes to the pipe
+SLOW_TO_LOAD = (
+    HELD + "code = '__attribute__((constructor)) static void slow(void) { sleep(600); }' if held else ''\n"
+    "open('slow.h', 'w').write('#include <unistd.h>\\n' + code + '\\n')"
+)
+SLOW_SOURCE = c_extension("_slow", prelude='#include "/build/src/slow.h"')
 WHEEL_BYTES = 48 << 20
 
 
@@ -29,6 +40,10 @@ class Obstacle:
     command: object
     made: object
     fault: str = ""
+
+    def start(self):
+        """Start the command; package code can tell by a setting that it is to be held."""
+        return self.command.start("standalone", "slow", "--set", "builder.jobs=7")
 
     def offer(self, **sdist):
         self.command.pypi.add(make_sdist(self.made, "slow", "1.0", **sdist), project="slow")
@@ -49,11 +64,9 @@ class Obstacle:
         running.until_true(there, f"a process with {words}")
 
     def remove(self):
-        """PyPI is well, and the package builds: the same release, without what held it."""
+        """PyPI is well; what held the package was the setting."""
         if self.fault:
             self.command.pypi.fail(self.fault, None)
-        else:
-            self.offer()
 
 
 def _cmdline(pid):
@@ -64,100 +77,99 @@ def _cmdline(pid):
         return ""
 
 
-def held_while_pypi_is_asked(obstacle, start):
+def held_while_pypi_is_asked(obstacle):
     obstacle.offer()
     obstacle.break_pypi("/simple/slow/", "hang")
-    running = start()
+    running = obstacle.start()
     obstacle.until_asked(running, "/simple/slow/")
     return running
 
 
-def held_at_fetch(obstacle, start):
+def held_at_fetch(obstacle):
     obstacle.offer()
     obstacle.break_pypi("/files/slow/", "hang")
-    running = start()
+    running = obstacle.start()
     obstacle.until_asked(running, "/files/slow/slow-1.0.tar.gz")
     running.until("slow 1.0: fetch")
     return running
 
 
-def held_at_a_trickling_fetch(obstacle, start):
+def held_at_a_trickling_fetch(obstacle):
     obstacle.offer()
     obstacle.break_pypi("/files/slow/", "trickle")
-    running = start()
+    running = obstacle.start()
     obstacle.until_asked(running, "/files/slow/slow-1.0.tar.gz")
     running.until("slow 1.0: fetch")
     return running
 
 
-def held_at_prepare(obstacle, start):
+def held_at_prepare(obstacle):
     obstacle.offer(requires=["somebackend"])
     obstacle.break_pypi("/simple/somebackend/", "hang")
     wheel = make_wheel(obstacle.made, "somebackend", "1.0")
     obstacle.command.pypi.add(wheel, project="somebackend")
-    running = start()
+    running = obstacle.start()
     obstacle.until_asked(running, "/simple/somebackend/")
     running.until("slow 1.0: prepare")
     return running
 
 
-def held_at_the_fetch_of_a_requirement(obstacle, start):
+def held_at_the_fetch_of_a_requirement(obstacle):
     obstacle.offer(requires=["somebackend"])
     obstacle.break_pypi("/files/somebackend/", "hang")
     wheel = make_wheel(obstacle.made, "somebackend", "1.0")
     obstacle.command.pypi.add(wheel, project="somebackend")
-    running = start()
+    running = obstacle.start()
     obstacle.until_asked(running, f"/files/somebackend/{wheel.name}")
     return running
 
 
-def held_at_ask(obstacle, start):
+def held_at_ask(obstacle):
     obstacle.offer(ask=SLEEPS)
-    running = start()
+    running = obstacle.start()
     obstacle.until_runs(running, "/hook.py build")
     return running
 
 
-def held_at_build(obstacle, start):
-    source = c_extension("_slow", prelude=SLOW_TO_COMPILE)
-    obstacle.offer(c_source=source, setup="import os; os.mkfifo('slow.h')")
-    running = start()
+def held_at_build(obstacle):
+    obstacle.offer(c_source=SLOW_SOURCE, setup=SLOW_TO_COMPILE)
+    running = obstacle.start()
     obstacle.until_runs(running, "cc1", "src/_slow.c")
     return running
 
 
-def held_by_a_build_that_ignores_signals(obstacle, start):
+def held_by_a_build_that_ignores_signals(obstacle):
     setup = (
-        "import os, signal, sys, time\n"
+        HELD + "import signal, sys, time\n"
         "for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:\n"
         "    signal.signal(number, signal.SIG_IGN)\n"
-        "if os.fork() == 0:\n"
+        "if held and os.fork() == 0:\n"
         "    os.setsid()\n"
         "    os.execv(sys.executable, ['python', '-c', 'import time; time.sleep(600)', 'a-daemon'])\n"
-        "time.sleep(600)\n"
+        "time.sleep(600 * held)\n"
     )
     obstacle.offer(setup=setup)
-    running = start()
+    running = obstacle.start()
     obstacle.until_runs(running, "a-daemon")
     return running
 
 
-def held_at_inspect(obstacle, start):
-    obstacle.offer(c_source=c_extension("_slow", prelude=SLOW_TO_LOAD))
-    running = start()
+def held_at_inspect(obstacle):
+    obstacle.offer(c_source=SLOW_SOURCE, setup=SLOW_TO_LOAD)
+    running = obstacle.start()
     obstacle.until_runs(running, "/hook.py load")
     return running
 
 
-def held_at_upload(obstacle, start):
+def held_at_upload(obstacle):
     files = {"slow.py": "VERSION = '1.0'\n", "large.bin": os.urandom(WHEEL_BYTES)}
     obstacle.offer(files=files)
-    running = start()
+    running = obstacle.start()
     running.until("slow 1.0: upload")
     return running
 
 
-HELD = (
+STEPS = (
     held_while_pypi_is_asked,
     held_at_fetch,
     held_at_a_trickling_fetch,
@@ -170,7 +182,7 @@ HELD = (
     held_at_upload,
 )
 ENDINGS = [
-    *((held, signal.SIGINT) for held in HELD),
+    *((held, signal.SIGINT) for held in STEPS),
     (held_at_build, signal.SIGTERM),
     (held_at_prepare, signal.SIGHUP),
     *((held, signal.SIGKILL) for held in (held_at_fetch, held_at_build, held_at_inspect, held_at_upload)),
@@ -182,7 +194,7 @@ ENDINGS = [
 )
 def test_an_end_at_any_step_leaves_nothing_and_the_next_run_builds(command, made, held, number):
     obstacle = Obstacle(command, made)
-    with held(obstacle, lambda: command.start("standalone", "slow")) as running:
+    with held(obstacle) as running:
         family = running.descendants()
         ended = running.end(number)
 
@@ -203,18 +215,19 @@ def test_an_end_at_any_step_leaves_nothing_and_the_next_run_builds(command, made
             assert states == [] if held is held_while_pypi_is_asked else states[0] in {"ready", "built"}
 
     obstacle.remove()
+    begun = time.monotonic()
     again = command.standalone("slow", "--json")
 
     assert again.code == 0, again.err
     assert again.one()["outcome"] == "built"
-    assert again.took_s < 20
+    assert time.monotonic() - begun < 20
     assert command.builds() == []
     assert again.one()["wheel"] in command.wheels()
 
 
 def test_a_second_ctrl_c_while_it_ends_changes_nothing(command, made):
     obstacle = Obstacle(command, made)
-    with held_at_build(obstacle, lambda: command.start("standalone", "slow")) as running:
+    with held_at_build(obstacle) as running:
         family = running.descendants()
         running.process.send_signal(signal.SIGINT)
         running.process.send_signal(signal.SIGINT)
@@ -238,3 +251,16 @@ def test_ctrl_c_is_the_normal_end_of_keep(command, made):
     assert ended.took_s < 3
     assert ended.err.endswith("until Ctrl-C.\n")
     assert not (command.data / "endpoint.json").exists()
+
+
+def test_a_hook_whose_builder_is_gone_does_nothing(tmp_path):
+    hook = Path(piwheels_node.builder.__file__).parent / "data" / "hook.py"
+    read, write = os.pipe()
+    os.close(read)
+
+    ended = subprocess.run(
+        [sys.executable, hook, "build", "{}"], stdout=write, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write)
+
+    assert (ended.returncode, ended.stderr) == (1, "the builder is gone\n")
