@@ -72,7 +72,8 @@ bench: setup  ## jobs here against pip wheel and uv build, in one run
 
 fresh:  ## `make run test` in a fresh clone on a fresh Debian, as root and as a user (root, mmdebstrap)
 	for suite in bookworm trixie; do \
-	    tests/system/fresh-machine $$suite run test && FRESH_USER=pi tests/system/fresh-machine $$suite run test; \
+	    tests/system/fresh-machine $$suite run test; \
+	    FRESH_USER=pi tests/system/fresh-machine $$suite run test; \
 	done
 
 clean:  ## remove what was made here, the farm of `make run` included
