@@ -22,16 +22,6 @@ from piwheels_node.core.settings import BuilderSettings, Settings
 from piwheels_node.standalone import Standalone
 
 
-def open_to_all(directory):
-    """Let the account that package code runs as walk to a directory of pytest's."""
-    root = Path(tempfile.gettempdir())
-    for path in (directory, *directory.parents):
-        if path == root or not path.is_relative_to(root):
-            break
-        path.chmod(path.stat().st_mode | 0o055)
-    return directory
-
-
 class Farm:
     """What a test does with a farm: offer an sdist, have it built, look at the outcome."""
 
@@ -83,6 +73,8 @@ class Farm:
         while not (job := self.client.job(answer.job.job_id)).state.is_final:
             assert time.monotonic() < deadline, job
             time.sleep(0.02)
+        if job.build and job.build.reason:  # pytest shows it where a test fails
+            sys.stdout.write(f"{job.build.model_dump_json(indent=1)}\n{self.log(job)[-5000:]}\n")
         return job
 
     def log(self, job):
@@ -133,9 +125,15 @@ def venv(tmp_path):
 
 
 @pytest.fixture
-def open_tmp_path(tmp_path):
-    """`tmp_path`, for things that package code must be able to reach."""
-    return open_to_all(tmp_path)
+def open_tmp_path():
+    """A directory that package code can reach, whatever account it runs as.
+
+    Not below pytest's own: each pytest that starts on the machine closes that to everybody else.
+    """
+    with tempfile.TemporaryDirectory(prefix="piwheels-node-test-") as directory:
+        path = Path(directory)
+        path.chmod(0o755)
+        yield path
 
 
 @pytest.fixture
