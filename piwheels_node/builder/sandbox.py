@@ -103,6 +103,7 @@ class Sandbox:
         self.interpreter = interpreter
         self.settings = settings
         self.account = build_account(settings)
+        self._program = shutil.which("bwrap") or ""
         self._etc = state / "etc"
         self._etc.mkdir(parents=True, exist_ok=True)
         (self._etc / "passwd").write_text(_PASSWD)
@@ -113,14 +114,25 @@ class Sandbox:
 
     def check(self) -> None:
         """Run the interpreter in the sandbox; raises SandboxUnavailableError where that fails."""
-        if not shutil.which("bwrap"):
+        if not self._program:
             raise SandboxUnavailableError(
                 "bubblewrap is not installed, so nothing can be built", hint="sudo apt install bubblewrap"
             )
         self._check_reachable(self._etc)
         self._check_reachable(self.interpreter.path)
-        with self._popen([*self._bwrap(None, None), str(self.interpreter.path), "-I", "-c", ""]) as process:
-            said = process.communicate()[0].decode(errors="replace").strip()
+        command = [*self._bwrap(None, None), str(self.interpreter.path), "-I", "-c", ""]
+        try:
+            with self._popen(command) as process:
+                said = process.communicate()[0].decode(errors="replace").strip()
+        except OSError as error:
+            account = f" as '{self.account.name}'" if self.account else ""
+            raise SandboxUnavailableError(
+                f"bubblewrap cannot be run{account}: {error.strerror}",
+                where=self._program,
+                hint="run the command as an ordinary user"
+                if self.account
+                else "sudo apt install --reinstall bubblewrap",
+            ) from error
         if process.returncode == 0:
             return
         if said.startswith("bwrap:"):
@@ -200,7 +212,7 @@ class Sandbox:
     ) -> list[str]:
         tmp_bytes = str(self.settings.tmp_bytes)
         command = [
-            *("bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
+            *(self._program, "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
             *("--die-with-parent", "--new-session", "--clearenv", "--hostname", "builder"),
             *("--uid", "1000", "--gid", "1000"),
             *("--ro-bind", "/usr", "/usr"),
