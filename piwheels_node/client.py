@@ -28,6 +28,7 @@ from piwheels_node.core.errors import (
     NodeError,
     NotOnPyPIError,
     PyPIError,
+    StorageError,
     UsageError,
 )
 from piwheels_node.core.jobs import JobState
@@ -59,7 +60,11 @@ _CHUNK_BYTES = 256 << 10
 _REFUSED = frozenset({400, 404, 409, 413, 422, 502})
 """Statuses that are about this one request, not about the key or the master as a whole."""
 
-_ABOUT_PYPI: dict[str, type[NodeError]] = {"not-on-pypi": NotOnPyPIError, "pypi": PyPIError}
+_ON_BOTH_SIDES: dict[str, type[NodeError]] = {
+    "not-on-pypi": NotOnPyPIError,
+    "pypi": PyPIError,
+    "storage": StorageError,
+}
 """Errors that are what they are on both sides of the wire."""
 
 M = TypeVar("M", bound=Message)
@@ -258,8 +263,8 @@ class MasterClient:
             )
         if problem.code == "lost":
             return LeaseLostError(problem.what, where=problem.where, hint=problem.hint)
-        if problem.code in _ABOUT_PYPI:
-            return _ABOUT_PYPI[problem.code](problem.what, where=problem.where, hint=problem.hint)
+        if problem.code in _ON_BOTH_SIDES:
+            return _ON_BOTH_SIDES[problem.code](problem.what, where=problem.where, hint=problem.hint)
         if problem.code == "offset" and problem.offset is not None:
             return _WrongOffsetError(problem.what, problem.offset, where=problem.where)
         return MasterError(

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from piwheels_node.builder.files import remove_tree
 from piwheels_node.builder.hooks import Hooks, StoppedError, Usage, bounded
 from piwheels_node.builder.inspect import Wheel, inspect
 from piwheels_node.builder.source import BuildSystem, build_system, fetch, unpack
@@ -106,6 +107,10 @@ class Build:
             if self.record.what:
                 log.write(f"\npiwheels-node: {self.record.reason}: {self.record.what}\n".encode())
         return self.record
+
+    def clear(self) -> None:
+        """Remove all but the log and the wheel: the disk that it filled may be the master's as well."""
+        remove_tree(self._inside)
 
     def _steps(self, hooks: Hooks) -> Wheel:
         with self._step(Step.FETCH):

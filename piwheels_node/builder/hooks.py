@@ -25,6 +25,7 @@ from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.messages import Lease
 
 _ANSWER_BYTES = 1 << 20
+_FIRST_LINE_BYTES = 500
 _OLDEST_ZIP_TIME = 315532800  # 1980-01-01: a zip cannot say anything earlier
 _KEYS = {"build": ("wheel", "requires"), "load": ("failed",)}
 
@@ -70,6 +71,7 @@ class Hooks:
             "file_bytes": settings.disk_max_bytes,
             "nice": settings.nice,
         }
+        started_at = self.log.tell()
         run = self.workshop.sandbox.run(
             [action, json.dumps({**request, "limits": limits})],
             build=self.inside,
@@ -90,10 +92,22 @@ class Hooks:
         if run.reason:
             raise BuildError(run.reason)
         if run.exit_code != 0:
+            self._blame_bubblewrap(started_at)
             found = diagnose(Path(self.log.name))
             self.evidence_line = found.evidence_line
             raise BuildError(found.reason, captured=found.captured, evidence=found.evidence)
         return run, self._answer(action)
+
+    def _blame_bubblewrap(self, started_at: int) -> None:
+        """Raise where it was bubblewrap that failed: it speaks first, and then the hook leaves no usage.
+
+        A package can make that up; it gains no more than to be tried again.
+        """
+        with Path(self.log.name).open("rb") as log:
+            log.seek(started_at)
+            said = log.readline(_FIRST_LINE_BYTES)
+        if said.startswith(b"bwrap: ") and not (self.inside / "usage.json").exists():
+            raise BuildError(FailureReason.BUILDER_FAILED, said.decode(errors="replace").strip())
 
     def _variables(self) -> dict[str, str]:
         """The environment of package code: nothing of ours, and all that makes builds the same twice."""

@@ -8,6 +8,7 @@ cannot be reached costs time only: what there is to say is said again until the 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -22,7 +23,8 @@ from piwheels_node.builder.health import health
 from piwheels_node.builder.hooks import StoppedError
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.client import MasterClient
-from piwheels_node.core.errors import LeaseLostError, MasterError, MasterUnreachableError
+from piwheels_node.core.errors import LeaseLostError, MasterError, MasterUnreachableError, StorageError
+from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import Outcome, Step
 from piwheels_node.core.messages import (
     Heartbeat,
@@ -104,7 +106,7 @@ class BuilderService:
                 failures = 0
                 if lease:
                     self._work(lease)
-            except MasterError as error:
+            except (MasterError, StorageError) as error:
                 if self._stop.is_set():
                     return
                 _log.warning("%s", error)
@@ -183,6 +185,7 @@ class _Assignment:
         self._companion.start()
         try:
             record = self.build.run()
+            self.build.clear()
             self._on_step(Step.UPLOAD)
             return self._hand_in(record, started)
         except (StoppedError, LeaseLostError):
@@ -202,8 +205,9 @@ class _Assignment:
                 sha256=sha256_of(path),
                 libraries=record.wheel.libraries,
             )
-            self._insist(lambda: self.client.upload_wheel(self.lease, path))
-        self._insist(self._send_log)
+            claim = claim if self._upload(path, record) else None
+        with contextlib.suppress(StorageError):  # how it ended is worth more than the rest of the log
+            self._insist(self._send_log)
         report = Report(
             token=self.lease.token,
             outcome=Outcome.BUILT if claim else Outcome.FAILED,
@@ -220,11 +224,25 @@ class _Assignment:
         )
         return self._insist(lambda: self.client.report(self.lease, report))
 
+    def _upload(self, path: Path, record: Record) -> bool:
+        """Send the wheel; where the master will not have it that is how the build ended, and recorded."""
+        try:
+            self._insist(lambda: self.client.upload_wheel(self.lease, path))
+        except (LeaseLostError, MasterUnreachableError):
+            raise
+        except StorageError as error:
+            record.reason, record.evidence = FailureReason.OUT_OF_DISK, error.what
+        except MasterError as error:
+            record.reason, record.evidence = FailureReason.BUILDER_FAILED, error.what
+        else:
+            return True
+        return False
+
     def _give_back(self) -> None:
         if not self._lost:
             try:
                 self.client.hand_back(self.lease)
-            except MasterError as error:  # the lease ends by itself
+            except (MasterError, StorageError) as error:  # the lease ends by itself
                 _log.info("job %d could not be handed back: %s", self.lease.job_id, error)
 
     def _insist(self, call: Callable[[], _T]) -> _T:
@@ -265,7 +283,7 @@ class _Assignment:
                 self._lost = True
                 self.stop.set()
                 return
-            except MasterError as error:
+            except (MasterError, StorageError) as error:
                 _log.info("job %d: %s", self.lease.job_id, error)
 
     def _beat(self) -> None:

@@ -172,7 +172,7 @@ class BuildRequest(Message):
     version: Name | None = None
     target: Name | None = None
     force: bool = False
-    "Build it even though PyPI serves a wheel of it."
+    "Build it even though PyPI serves a wheel of it, or builders died of it."
 
 
 class BuildView(Message):

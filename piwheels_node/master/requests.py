@@ -42,6 +42,7 @@ class _Wish:
     version: Version
     target: Target
     sdist: ListedFile
+    force: bool
 
 
 def ask(database: Database, pypi: PyPI, request: BuildRequest, now: datetime) -> RequestAnswer:
@@ -58,7 +59,7 @@ def ask(database: Database, pypi: PyPI, request: BuildRequest, now: datetime) ->
         case Refused(reason, what):
             found = {"outcome": Outcome.FAILED, "reason": reason, "what": what}
             return answer.model_copy(update=found)
-    wish = _Wish(project, version, target, decision.sdist)
+    wish = _Wish(project, version, target, decision.sdist, request.force)
     job = database.write(lambda session: _find_or_queue(session, wish, now))
     return _answer_of_job(answer, job)
 
@@ -92,7 +93,7 @@ def _answer_of_job(answer: RequestAnswer, job: JobView) -> RequestAnswer:
 
 def _why(job: JobView, build: BuildView | None) -> str:
     if job.state is JobState.QUARANTINED:
-        return "Several builders died of it, so it is not given to any more of them."
+        return "Several builders died of it, so it is given to no more of them unless it is forced."
     if build is None or build.reason is None:
         return f"The job is {job.state.value}."
     return build.reason.sentence
@@ -111,7 +112,7 @@ def _find_or_queue(session: Session, wish: _Wish, now: datetime) -> JobView:
     job, _ = queue.enqueue(
         session, release=release, target=target, sdist=sdist, priority=Priority.REQUESTED, now=now
     )
-    why = _why_again(session, job, now)
+    why = _why_again(session, job, now, force=wish.force)
     if why:
         queue.requeue(session, job, now=now, why=why, priority=Priority.REQUESTED)
     session.flush()
@@ -120,10 +121,12 @@ def _find_or_queue(session: Session, wish: _Wish, now: datetime) -> JobView:
     return view
 
 
-def _why_again(session: Session, job: Job, now: datetime) -> str | None:
+def _why_again(session: Session, job: Job, now: datetime, *, force: bool) -> str | None:
     """Why a job that has ended is worth another try; None where it is not, or has not ended."""
     if job.state is JobState.CANCELLED:
         return "asked for"
+    if job.state is JobState.QUARANTINED:
+        return "a person frees it" if force else None
     build = session.scalar(select(Build).where(Build.job_id == job.id).order_by(Build.id.desc()).limit(1))
     if build is None:
         return None

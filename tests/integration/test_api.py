@@ -27,7 +27,7 @@ from piwheels_node.core.errors import (
 )
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome, Step
-from piwheels_node.core.messages import BuildRequest, Health, Heartbeat, LeaseRequest, Report
+from piwheels_node.core.messages import BuildRequest, Health, Heartbeat, Hello, LeaseRequest, Report
 from piwheels_node.core.settings import MasterSettings, Settings
 from piwheels_node.master.api import problems
 from piwheels_node.master.database.models import Builder, Token
@@ -112,6 +112,17 @@ def test_what_is_not_on_pypi_is_refused_with_a_hint(farm_of_one):
     farm_of_one.pypi.fail("/simple/", 503)
     with pytest.raises(PyPIError, match="PyPI could not be asked"):
         farm_of_one.ask()
+
+
+def test_a_job_that_builders_die_of_is_freed_by_force_only(farm_of_one):
+    with_settings(farm_of_one, retry_delay_s=0.0)
+    farm_of_one.leased()
+    for _ in range(farm_of_one.settings.master.max_attempts):
+        farm_of_one.builder.hello(Hello(targets=[OFFER]))  # the builder has died, and starts again
+        farm_of_one.builder.lease(LeaseRequest(targets=[OFFER], wait_s=1))
+    asked = farm_of_one.ask()
+    assert (asked.outcome, asked.job.state) == (Outcome.FAILED, JobState.QUARANTINED)
+    assert farm_of_one.ask(force=True).job.state is JobState.READY
 
 
 # --- the way of a build

@@ -41,6 +41,15 @@ def gone(mark):
     return not processes_with(mark)
 
 
+def nothing_left(farm):
+    """True once no build has a directory; it is removed right after the report."""
+    deadline = time.monotonic() + 5
+    builds = farm.data / "builder" / "builds"
+    while list(builds.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not list(builds.iterdir())
+
+
 def reason_of(job):
     assert job.state is JobState.FAILED
     return job.build.reason
@@ -315,7 +324,7 @@ def test_a_limit_ends_the_build_with_its_own_reason(open_tmp_path, pypi, setup, 
         job = farm.build(make_sdist(open_tmp_path, "glutton", "1.0", setup=setup))
 
         assert reason_of(job) is reason
-        assert not list((farm.data / "builder" / "builds").iterdir())
+        assert nothing_left(farm)
 
 
 def test_a_fork_bomb_stops_at_its_limit(open_tmp_path, pypi):
@@ -338,4 +347,13 @@ def test_directories_that_forbid_everything_are_removed_all_the_same(farm, tmp_p
     job = farm.build(make_sdist(tmp_path, "stubborn", "1.0", setup=setup))
 
     assert job.state is JobState.BUILT
-    assert not list((farm.data / "builder" / "builds").iterdir())
+    assert nothing_left(farm)
+
+
+def test_a_sandbox_that_cannot_be_set_up_is_no_fault_of_the_package(farm, tmp_path):
+    (farm.data / "builder" / "etc" / "passwd").unlink()
+
+    job = farm.build(make_sdist(tmp_path, "innocent", "1.0"))
+
+    assert reason_of(job) is Reason.BUILDER_FAILED
+    assert "bwrap: " in farm.log(job)

@@ -94,6 +94,7 @@ def _node_error(request: Request, error: Exception) -> JSONResponse:
     elif isinstance(error, PyPIError):
         problem = problem.model_copy(update={"code": "pypi"})
     elif isinstance(error, StorageError):
+        problem = problem.model_copy(update={"code": "storage"})
         _log.error("%s %s: %s", request.method, request.url.path, error)
     headers = {"WWW-Authenticate": "Bearer"} if isinstance(error, NoKeyError) else None
     return _answer(status_of(error), problem, headers)
