@@ -82,7 +82,8 @@ class MasterClient:
     """Talks to the master at `url`, with a builder's or an operator's `key`, or none for reading.
 
     Every method raises MasterUnreachableError where there is no connection, LeaseLostError where the
-    lease is gone, and MasterError where the master refuses or cannot be understood.
+    lease is gone, StorageError where the master's disk is full, and MasterError where the master refuses
+    or cannot be understood.
     """
 
     def __init__(self, url: str, key: str | None = None, *, timeout_s: float = _TIMEOUT_S) -> None:

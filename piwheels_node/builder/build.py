@@ -14,6 +14,7 @@ read as hostile: no link is followed, and only the files that are expected are l
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import threading
@@ -77,7 +78,7 @@ class Build:
 
     def run(self) -> Record:
         """Take all steps; the record has a wheel or a reason. Raises StoppedError."""
-        with self.log_path.open("xb") as log:
+        with self.log_path.open("xb", buffering=0) as log:  # nothing is left to write when the disk is full
             hooks = Hooks(self.workshop, self.lease, inside=self._inside, log=log, stop=self.stop)
             self.record.usage = hooks.usage
             try:
@@ -104,11 +105,13 @@ class Build:
                 self._blame(FailureReason.BUILDER_FAILED, f"{type(error).__name__}: {error}", None, None)
             if self.stop.is_set():
                 raise StoppedError
+            self._clear()
             if self.record.what:
-                log.write(f"\npiwheels-node: {self.record.reason}: {self.record.what}\n".encode())
+                with contextlib.suppress(OSError):
+                    log.write(f"\npiwheels-node: {self.record.reason}: {self.record.what}\n".encode())
         return self.record
 
-    def clear(self) -> None:
+    def _clear(self) -> None:
         """Remove all but the log and the wheel: the disk that it filled may be the master's as well."""
         remove_tree(self._inside)
 

@@ -185,7 +185,6 @@ class _Assignment:
         self._companion.start()
         try:
             record = self.build.run()
-            self.build.clear()
             self._on_step(Step.UPLOAD)
             return self._hand_in(record, started)
         except (StoppedError, LeaseLostError):
