@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -20,7 +21,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import pytest
+
+import piwheels_node
 
 _DEADLINE_S = 40
 _PROGRAM = (sys.executable, "-m", "piwheels_node.cli")
@@ -168,14 +172,16 @@ class Running:
 class Command:
     """Starts commands on one data directory."""
 
-    def __init__(self, directory, pypi):
+    def __init__(self, directory, pypi, program=_PROGRAM, **popen):
         self.directory = directory
+        self.program = program
+        self.popen = popen
         self.data = directory / "farm"
         self.pypi = pypi
 
     def words(self, name, *words, data=None):
         """The command line, as a list."""
-        words = [*_PROGRAM, name, "--data", str(data or self.data), *words]
+        words = [*self.program, name, "--data", str(data or self.data), *words]
         if name == "standalone":
             words += ["--set", f"pypi.index_url={self.pypi.index_url}", "--set", "pypi.max_age_s=0"]
         return words
@@ -183,7 +189,7 @@ class Command:
     def start(self, name, *words, data=None, environ=None, before=(), **popen):
         """Start a command; `before` are words in front of it: another program that starts it."""
         whole = [*before, *self.words(name, *words, data=data)]
-        return Running(whole, self.directory, environ or clean_environ(), **popen)
+        return Running(whole, self.directory, environ or clean_environ(), **{**self.popen, **popen})
 
     def run(self, name, *words, **more):
         """Run a command to its end."""
@@ -223,3 +229,33 @@ def made(tmp_path):
     place = tmp_path / "made"
     place.mkdir()
     return place
+
+
+@pytest.fixture
+def ordinary(open_tmp_path, pypi):
+    """Commands as an ordinary user: `nobody` where the tests run as root."""
+    if os.geteuid() != 0:
+        return Command(open_tmp_path, pypi)
+    place = open_tmp_path / "ordinary"
+    place.mkdir()
+    shutil.chown(place, "nobody")
+    return Command(place, pypi, _program_for_all(), user="nobody", group="nogroup", extra_groups=[])
+
+
+def _program_for_all():
+    """The command by a Python that every user can run: the tests' own, or Debian's with the same packages."""
+    packages = Path(click.__file__).parent.parent
+    repository = Path(piwheels_node.__file__).parent.parent
+    debian = Path("/usr/bin/python3")
+    for path in (packages, repository):
+        if not _all_may_reach(path):
+            pytest.skip(f"an ordinary user cannot reach {path}")
+    if _all_may_reach(Path(sys.executable).resolve()):
+        return _PROGRAM
+    if f"python3.{sys.version_info[1]}" != debian.resolve().name:
+        pytest.skip(f"an ordinary user cannot reach {sys.executable}, and {debian} is another version")
+    return ("env", f"PYTHONPATH={repository}:{packages}", "HOME=/nonexistent", str(debian), *_PROGRAM[1:])
+
+
+def _all_may_reach(path):
+    return all(one.stat().st_mode & 0o001 for one in (path, *path.parents))
