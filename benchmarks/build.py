@@ -148,7 +148,7 @@ def job_seconds(client: MasterClient, name: str) -> float:
     if answer.job is None:
         sys.exit(f"{name}: {answer.what or answer.reason}")
     while not (job := client.job(answer.job.job_id)).state.is_final:
-        time.sleep(0.05)
+        time.sleep(0.25)
     if job.state is not JobState.BUILT:
         sys.exit(f"{name}: {job.build and job.build.reason} {job.build and job.build.evidence}")
     at = {event.kind: event.at for event in client.events(job.job_id)}

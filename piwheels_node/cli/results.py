@@ -16,14 +16,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from piwheels_node.cli.text import harmless
 from piwheels_node.client import MasterClient
 from piwheels_node.core.errors import EXIT_FAILED, EXIT_OK, MasterError, NotOnPyPIError, PyPIError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome, Step
 from piwheels_node.core.messages import BuildRequest, JobView, RequestAnswer
 
-_POLL_S = 0.1
+_POLL_S = 0.25
 _SLOW_POLL_S = 1.0
+_SOON_S = 60.0
 _WIDE = 110
 
 
@@ -63,6 +65,9 @@ class Progress(Protocol):
     def ended(self, result: Result) -> None:
         """A request has its result."""
 
+    def wait(self, seconds: float) -> None:
+        """Wait that long, or until there is news."""
+
 
 def ask_and_follow(
     client: MasterClient, requests: Iterable[BuildRequest], progress: Progress, *, steps: bool = True
@@ -98,7 +103,7 @@ def ask_and_follow(
                 del jobs[number]
                 end(number, _of_job(now))
         if jobs:
-            time.sleep(_POLL_S if time.monotonic() - started < 60 else _SLOW_POLL_S)  # noqa: PLR2004 - a minute
+            progress.wait(_POLL_S if time.monotonic() - started < _SOON_S else _SLOW_POLL_S)
     return [results[number] for number in sorted(results)]
 
 
@@ -135,7 +140,7 @@ def print_table(results: list[Result]) -> None:
     console.print(table)
     for one in results:
         if note := explain(one):
-            console.print(Text(f"{_name(one)}: {note}"))
+            console.print(Text(f"{_name(one)}: {harmless(note)}"))
 
 
 def describe(result: Result) -> Text:
@@ -145,7 +150,7 @@ def describe(result: Result) -> Text:
     if result.outcome is Outcome.COVERED:
         return Text("PyPI has it", style="cyan")
     words = [str(result.reason or "failed"), result.captured or ""]
-    return Text(" ".join(filter(None, words)), style="red")
+    return Text(harmless(" ".join(filter(None, words))), style="red")
 
 
 def explain(result: Result) -> str | None:
@@ -158,13 +163,13 @@ def explain(result: Result) -> str | None:
 
 
 def _name(result: Result) -> str:
-    return f"{result.project} {result.version or ''}".rstrip()
+    return harmless(f"{result.project} {result.version or ''}".rstrip())
 
 
 def _wheel(result: Result, width: int) -> str:
     if result.wheel and width < _WIDE:
         return "-".join(result.wheel.removesuffix(".whl").split("-")[2:])
-    return result.wheel or ""
+    return harmless(result.wheel or "")
 
 
 def _ask(client: MasterClient, request: BuildRequest) -> RequestAnswer | Result:
