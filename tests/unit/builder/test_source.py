@@ -163,9 +163,28 @@ def test_a_header_that_claims_gigabytes_is_not_kept_in_memory(tmp_path):
     archive = tmp_path / "a-1.tar.gz"
     with gzip.open(archive, "wb") as file:
         file.write(header.tobuf(tarfile.PAX_FORMAT))
-        file.write(bytes(1 << 20))
+        file.write(bytes(20 << 20))  # more than is read into memory at once
 
     assert "header of 3221225472 bytes" in str(refused(archive, tmp_path))
+
+
+def test_an_archive_that_ends_in_the_middle_of_a_file_is_refused(tmp_path):
+    archive = tar_of(tmp_path / "whole.tar.gz", ({"name": "a-1/setup.py"}, b"x" * 5000))
+    cut = tmp_path / "a-1.tar.gz"
+    cut.write_bytes(gzip.compress(gzip.decompress(archive.read_bytes())[:3000]))
+
+    refused(cut, tmp_path)
+
+
+def test_what_is_too_large_for_memory_is_unpacked_all_the_same(tmp_path):
+    archive = tar_of(
+        tmp_path / "a-1.tar.gz", ({"name": "a-1/big"}, bytes(20 << 20)), ({"name": "a-1/last"}, b"end")
+    )
+
+    unpack(archive, tmp_path / "out", SETTINGS)
+
+    assert (tmp_path / "out" / "big").stat().st_size == 20 << 20
+    assert (tmp_path / "out" / "last").read_bytes() == b"end"
 
 
 @pytest.mark.parametrize(
