@@ -239,7 +239,7 @@ class Problem(Message):
     where: str | None = None
     hint: str | None = None
     code: str = "error"
-    "`lost` (the lease is gone), `offset` (an upload goes on elsewhere), `not-on-pypi`, `pypi`, or `error`."
+    "`lost` (the lease is gone), `offset` (an upload goes on), `not-on-pypi`, `pypi`, `storage`, or `error`."
     offset: int | None = None
     "With the code `offset`: where the upload must go on."
 

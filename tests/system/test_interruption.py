@@ -30,7 +30,7 @@ SLOW_TO_LOAD = (
     "open('slow.h', 'w').write('#include <unistd.h>\\n' + code + '\\n')"
 )
 SLOW_SOURCE = c_extension("_slow", prelude='#include "/build/src/slow.h"')
-WHEEL_BYTES = 48 << 20
+WHEEL_BYTES = 24 << 20
 
 
 @dataclass
