@@ -24,9 +24,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from piwheels_node.builder.files import remove_tree
 from piwheels_node.builder.hooks import Hooks, StoppedError, Usage, bounded
 from piwheels_node.builder.inspect import Wheel, inspect
+from piwheels_node.builder.rooms import Room
 from piwheels_node.builder.source import BuildSystem, build_system, fetch, unpack
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.core.errors import BuildError, WheelError
@@ -74,12 +74,11 @@ class Build:
         self.stop = stop
         self.record = Record()
         self.log_path = directory / "log"
-        self._inside = directory / "inside"  # bound to /build
 
     def run(self) -> Record:
         """Take all steps; the record has a wheel or a reason. Raises StoppedError."""
         with self.log_path.open("xb", buffering=0) as log:  # nothing is left to write when the disk is full
-            hooks = Hooks(self.workshop, self.lease, inside=self._inside, log=log, stop=self.stop)
+            hooks = Hooks(self.workshop, self.lease, log=log, stop=self.stop)
             self.record.usage = hooks.usage
             try:
                 self.record.wheel = self._steps(hooks)
@@ -91,7 +90,7 @@ class Build:
             except WheelError as error:
                 self._blame(error.reason, error.what, None, error.where)
             except OSError as error:
-                full = error.errno in _FULL
+                full = _is_full(error)
                 self._blame(
                     FailureReason.OUT_OF_DISK if full else FailureReason.BUILDER_FAILED,
                     str(error),
@@ -105,23 +104,32 @@ class Build:
                 self._blame(FailureReason.BUILDER_FAILED, f"{type(error).__name__}: {error}", None, None)
             if self.stop.is_set():
                 raise StoppedError
-            self._clear()
             if self.record.what:
                 with contextlib.suppress(OSError):
                     log.write(f"\npiwheels-node: {self.record.reason}: {self.record.what}\n".encode())
         return self.record
 
-    def _clear(self) -> None:
-        """Remove all but the log and the wheel: the disk that it filled may be the master's as well."""
-        remove_tree(self._inside)
-
     def _steps(self, hooks: Hooks) -> Wheel:
+        """Take the steps in memory where that is likely to do, and again on the disk where it did not."""
+        for in_memory in self.workshop.rooms.choices(self.lease.sdist.size_bytes):
+            # The room is gone before anything is reported: what it filled may be the master's disk.
+            with self.workshop.rooms.room(in_memory=in_memory) as room:
+                hooks.enter(room)
+                try:
+                    return self._steps_in(room, hooks)
+                except (BuildError, OSError) as error:
+                    if not (room.in_memory and _is_full(error)):
+                        raise
+                    hooks.log.write(b"\npiwheels-node: no room in memory; once more, on the disk\n")
+        raise AssertionError("the last choice is the disk")
+
+    def _steps_in(self, room: Room, hooks: Hooks) -> Wheel:
         with self._step(Step.FETCH):
             archive = fetch(self.lease.sdist, self.workshop.downloads, self.workshop.settings.builder)
-            source = self._inside / "src"
-            unpack(archive, source, self.workshop.settings.builder)
-            (self._inside / "out").mkdir()
-            self.workshop.sandbox.claim(self._inside)
+            source = room.path / "src"
+            unpack(archive, source, self.workshop.settings.builder, room_bytes=room.max_bytes)
+            (room.path / "out").mkdir()
+            self.workshop.sandbox.claim(room.path)
         filename = self._build(build_system(source), hooks)
         with self._step(Step.INSPECT):
             return inspect(filename, self.directory, hooks)
@@ -170,3 +178,9 @@ class Build:
         self.record.what = what
         self.record.captured = captured
         self.record.evidence = evidence
+
+
+def _is_full(error: BuildError | OSError) -> bool:
+    if isinstance(error, BuildError):
+        return error.reason is FailureReason.OUT_OF_DISK
+    return error.errno in _FULL

@@ -18,9 +18,14 @@ def health(directory: Path) -> Health:
     """Load, free memory, and free disk where the builds are."""
     return Health(
         load_1m=os.getloadavg()[0],
-        memory_available_bytes=_memory("MemAvailable"),
+        memory_available_bytes=memory_available_bytes(),
         disk_free_bytes=shutil.disk_usage(directory).free,
     )
+
+
+def memory_available_bytes() -> int:
+    """Memory that can be had without pushing anything out."""
+    return _memory("MemAvailable") or 0
 
 
 def slots() -> int:

@@ -18,6 +18,7 @@ from typing import IO, Any
 from piwheels_node.builder.diagnosis import diagnose
 from piwheels_node.builder.environment import Environment
 from piwheels_node.builder.files import open_plain
+from piwheels_node.builder.rooms import Room
 from piwheels_node.builder.sandbox import Bounds, Run
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.core.errors import BuildError
@@ -26,6 +27,9 @@ from piwheels_node.core.messages import Lease
 
 _ANSWER_BYTES = 1 << 20
 _FIRST_LINE_BYTES = 500
+_PIECE_BYTES = 1 << 20
+_DISK_CHECK_S = 5.0
+_MEMORY_CHECK_S = 1.0
 _OLDEST_ZIP_TIME = 315532800  # 1980-01-01: a zip cannot say anything earlier
 _KEYS = {"build": ("wheel", "requires"), "load": ("failed",)}
 
@@ -43,18 +47,28 @@ class Usage:
 
 
 class Hooks:
-    """Runs the hook for one build. `inside` is the directory that becomes /build."""
+    """Runs the hook for one build, in one room after the other."""
 
-    def __init__(
-        self, workshop: Workshop, lease: Lease, *, inside: Path, log: IO[bytes], stop: threading.Event
-    ) -> None:
+    def __init__(self, workshop: Workshop, lease: Lease, *, log: IO[bytes], stop: threading.Event) -> None:
         self.workshop = workshop
         self.lease = lease
-        self.inside = inside
         self.log = log
         self.stop = stop
         self.usage = Usage()
         self.evidence_line: int | None = None
+        self.room: Room | None = None
+        self._entered_at = 0
+
+    @property
+    def inside(self) -> Path:
+        """The directory that becomes /build."""
+        assert self.room is not None  # noqa: S101 - nothing runs outside a room
+        return self.room.path
+
+    def enter(self, room: Room) -> None:
+        """Work in this room from now on; what the log says of an earlier one explains nothing any more."""
+        self.room = room
+        self._entered_at = self.log.tell()
 
     def run(
         self, action: str, request: dict[str, Any], environment: Environment
@@ -63,7 +77,8 @@ class Hooks:
 
         Raises StoppedError where we were asked to stop.
         """
-        settings = self.workshop.settings.builder
+        settings, room = self.workshop.settings.builder, self.room
+        assert room is not None  # noqa: S101 - nothing runs outside a room
         for name in ("answer.json", "usage.json"):
             (self.inside / name).unlink(missing_ok=True)
         limits = {
@@ -81,7 +96,8 @@ class Hooks:
                 timeout_s=min(settings.timeout_s, self.lease.limits.timeout_s),
                 silence_s=min(settings.silence_s, self.lease.limits.silence_s),
                 log_bytes=min(settings.log_max_bytes, self.lease.limits.log_bytes),
-                disk_bytes=settings.disk_max_bytes,
+                disk_bytes=room.max_bytes,
+                disk_check_s=_MEMORY_CHECK_S if room.in_memory else _DISK_CHECK_S,
             ),
             variables=self._variables(),
             stop=self.stop,
@@ -93,10 +109,16 @@ class Hooks:
             raise BuildError(run.reason)
         if run.exit_code != 0:
             self._blame_bubblewrap(started_at)
-            found = diagnose(Path(self.log.name))
-            self.evidence_line = found.evidence_line
-            raise BuildError(found.reason, captured=found.captured, evidence=found.evidence)
+            raise self._diagnosed()
         return run, self._answer(action)
+
+    def _diagnosed(self) -> BuildError:
+        """What the log says since the room was entered; the line is counted from the log's beginning."""
+        with Path(self.log.name).open("rb") as log:
+            lines_before = log.read(self._entered_at).count(b"\n")
+            found = diagnose(iter(lambda: log.read(_PIECE_BYTES), b""))
+        self.evidence_line = found.evidence_line and found.evidence_line + lines_before
+        return BuildError(found.reason, captured=found.captured, evidence=found.evidence)
 
     def _blame_bubblewrap(self, started_at: int) -> None:
         """Raise where it was bubblewrap that failed: it speaks first, and then the hook leaves no usage.

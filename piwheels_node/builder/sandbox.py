@@ -43,7 +43,6 @@ _HOST_ETC = ("alternatives", "debian_version", "ld.so.cache", "ld.so.conf", "ld.
 _PASSWD = "builder:x:1000:1000::/home/builder:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/false\n"  # noqa: S105
 _GROUP = "builder:x:1000:\nnogroup:x:65534:\n"
 _WAKE_S = 0.25
-_DISK_CHECK_S = 5.0
 _READ_BYTES = 1 << 16
 
 
@@ -74,6 +73,7 @@ class Bounds:
     silence_s: float
     log_bytes: int
     disk_bytes: int
+    disk_check_s: float
 
 
 def build_account(settings: BuilderSettings) -> Account | None:
@@ -317,7 +317,7 @@ class _Watch:
                     return FailureReason.TIMEOUT
                 if now - spoke > self.bounds.silence_s:
                     return FailureReason.SILENT
-                if now - checked > _DISK_CHECK_S:
+                if now - checked > self.bounds.disk_check_s:
                     checked = now
                     if tree_bytes(self.build) > self.bounds.disk_bytes:
                         return FailureReason.OUT_OF_DISK

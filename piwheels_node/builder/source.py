@@ -69,13 +69,18 @@ def fetch(sdist: SdistFile, downloads: Downloads, settings: BuilderSettings) -> 
     return downloads.get(sdist.url, sdist.sha256, sdist.filename, settings.sdist_max_bytes)
 
 
-def unpack(archive: Path, destination: Path, settings: BuilderSettings) -> None:
-    """Unpack the one top directory of an sdist into `destination`; raises BuildError (bad-archive)."""
+def unpack(
+    archive: Path, destination: Path, settings: BuilderSettings, *, room_bytes: int | None = None
+) -> None:
+    """Unpack the one top directory of an sdist into `destination`; raises BuildError.
+
+    The reason is bad-archive, or out-of-disk where there is not more room than `room_bytes`.
+    """
     opener = _zip_members if archive.name.endswith(".zip") else _tar_members
     destination.mkdir(parents=True)
     try:
         with archive.open("rb") as file:
-            _Unpacker(destination, settings).unpack(opener(file))
+            _Unpacker(destination, settings, room_bytes).unpack(opener(file))
     except (
         tarfile.TarError,
         zipfile.BadZipFile,
@@ -155,9 +160,10 @@ class _Unpacker:
     Most sdists are thousands of small files, so a file costs three system calls and little Python.
     """
 
-    def __init__(self, destination: Path, settings: BuilderSettings) -> None:
+    def __init__(self, destination: Path, settings: BuilderSettings, room_bytes: int | None) -> None:
         self.destination = destination
         self.settings = settings
+        self.room_bytes = settings.unpacked_max_bytes if room_bytes is None else room_bytes
         self.top: str | None = None
         self.bytes = 0
         self.links: list[tuple[str, _Member]] = []
@@ -222,13 +228,18 @@ class _Unpacker:
             left = member.size
             while left > 0 and (chunk := member.handle.read(min(left, _CHUNK))):
                 left -= len(chunk)
-                self.bytes += len(chunk)
-                if self.bytes > self.settings.unpacked_max_bytes:
-                    raise _refuse(f"it unpacks to more than {self.settings.unpacked_max_bytes} bytes", inside)
+                self._count(len(chunk), inside)
                 out.write(chunk)
             if left:
                 raise _refuse("it ends in the middle of a member", inside)
             os.fchmod(file, mode)  # whatever the umask says
+
+    def _count(self, size: int, inside: str) -> None:
+        self.bytes += size
+        if self.bytes > self.settings.unpacked_max_bytes:
+            raise _refuse(f"it unpacks to more than {self.settings.unpacked_max_bytes} bytes", inside)
+        if self.bytes > self.room_bytes:
+            raise BuildError(FailureReason.OUT_OF_DISK, f"it unpacks to more than {self.room_bytes} bytes")
 
     def _link(self, inside: str, member: _Member) -> None:
         assert member.link is not None  # noqa: S101 - only links are kept in the list
@@ -255,9 +266,7 @@ class _Unpacker:
 
     def _copy(self, source: Path, path: Path) -> None:
         """A hard link becomes a file of its own: nothing that package code gets has two names."""
-        self.bytes += source.stat().st_size
-        if self.bytes > self.settings.unpacked_max_bytes:
-            raise _refuse(f"it unpacks to more than {self.settings.unpacked_max_bytes} bytes", path.name)
+        self._count(source.stat().st_size, path.name)
         shutil.copyfile(source, path)
         shutil.copymode(source, path)
 

@@ -15,6 +15,7 @@ from piwheels_node.builder.downloads import Downloads
 from piwheels_node.builder.environment import EnvironmentCache
 from piwheels_node.builder.files import remove_tree
 from piwheels_node.builder.interpreter import Interpreter, environment_id, os_release
+from piwheels_node.builder.rooms import Rooms
 from piwheels_node.builder.sandbox import Sandbox
 from piwheels_node.core.messages import BuildEnvironment
 from piwheels_node.core.settings import Settings
@@ -51,12 +52,10 @@ class Workshop:
         self.interpreter = interpreter
         self.settings = settings
         self.stop = stop
-        self._builds = root / "builds"
         root.mkdir(parents=True, exist_ok=True)
         self.sandbox = Sandbox(interpreter, settings.builder, root)
         self.sandbox.check()
-        remove_tree(self._builds) if self._builds.exists() else None
-        self._builds.mkdir()
+        self.rooms = Rooms(root / "builds", settings.builder)
         self.downloads = Downloads(root / "downloads", stop)
         self.environments = EnvironmentCache(
             root / "environments",
@@ -69,7 +68,8 @@ class Workshop:
         )
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections, and of memory."""
+        self.rooms.close()
         self.downloads.close()
 
     def environment_id(self) -> str:
@@ -94,9 +94,8 @@ class Workshop:
 
     @contextmanager
     def directory(self) -> Iterator[Path]:
-        """A directory for one build, gone afterwards whatever package code did to it."""
-        path = Path(tempfile.mkdtemp(prefix="build-", dir=self._builds))
-        path.chmod(0o711)
+        """A directory for the log and the wheel of one build; package code never sees it."""
+        path = Path(tempfile.mkdtemp(prefix="build-", dir=self.rooms.disk))
         try:
             yield path
         finally:

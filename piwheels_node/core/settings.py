@@ -66,6 +66,11 @@ class BuilderSettings:
     log_max_bytes: int = _setting(64 << 20, "How much one build may print.", least=1 << 10)
     processes: int = _setting(512, "How many processes and threads one build may have.", least=16)
     tmp_bytes: int = _setting(512 << 20, "Size of a build's private /tmp, which is memory.", least=1 << 20)
+    memory_bytes: int = _setting(
+        128 << 20,
+        "How much a build may write in memory, where plenty is free; 0: always on the disk.",
+        least=0,
+    )
     disk_max_bytes: int = _setting(8 << 30, "How much disk one build may fill.", least=1 << 20)
     sdist_max_bytes: int = _setting(1 << 30, "Largest source archive that is fetched.", least=1 << 10)
     unpacked_max_bytes: int = _setting(4 << 30, "Largest size of a source archive unpacked.", least=1 << 10)

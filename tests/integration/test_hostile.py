@@ -44,10 +44,9 @@ def gone(mark):
 def nothing_left(farm):
     """True once no build has a directory; it is removed right after the report."""
     deadline = time.monotonic() + 5
-    builds = farm.data / "builder" / "builds"
-    while list(builds.iterdir()) and time.monotonic() < deadline:
+    while farm.rooms() and time.monotonic() < deadline:
         time.sleep(0.02)
-    return not list(builds.iterdir())
+    return not farm.rooms()
 
 
 def reason_of(job):
@@ -192,17 +191,17 @@ def test_a_process_that_is_left_behind_ends_with_the_build(farm, tmp_path):
 
 
 def test_another_build_s_files_are_not_to_be_seen(farm, tmp_path):
-    builds = farm.data / "builder" / "builds"
     waiting = "import time; open('/build/src/secret', 'w').write('s3cret'); time.sleep(1.5)"
     slow = make_sdist(tmp_path, "slow", "1.0", setup=waiting)
     outcome = {}
     thread = threading.Thread(target=lambda: outcome.update(job=farm.build(slow)))
     thread.start()
     deadline = time.monotonic() + 20
-    while not list(builds.glob("*/inside/src/secret")) and time.monotonic() < deadline:
+    found = []
+    while not found and time.monotonic() < deadline:
+        found = [room / "src" / "secret" for room in farm.rooms() if (room / "src" / "secret").exists()]
         time.sleep(0.02)
-    secret = str(next(builds.glob("*/inside/src/secret")))
-    setup = f"import glob; print('sees', glob.glob('/build/../*/*/secret')); print(open({secret!r}).read())"
+    setup = f"import glob; print('sees', glob.glob('/build/../*/*/secret')); open({str(found[0])!r})"
 
     job = farm.build(make_sdist(tmp_path, "spy", "1.0", setup=setup))
 

@@ -77,6 +77,12 @@ class Farm:
             sys.stdout.write(f"{job.build.model_dump_json(indent=1)}\n{self.log(job)[-5000:]}\n")
         return job
 
+    def rooms(self):
+        """The directories of builds that there are now, in memory and on the disk."""
+        builder = self.data / "builder"
+        memory = Path((builder / "memory").read_text())
+        return [*memory.iterdir(), *(builder / "builds").iterdir()]
+
     def log(self, job):
         """The log of a job's newest build."""
         return self.client.log(job.job_id).decode(errors="replace")
