@@ -158,7 +158,7 @@ def test_a_package_that_fills_the_disk_ends_as_out_of_disk(command, made, on_a_s
     setup = "open('/build/big', 'wb').write(bytes(64 << 20))"
     command.pypi.add(make_sdist(made, "greedy", "1.0", setup=setup), project="greedy")
 
-    ended = on_a_small_disk("8m", "greedy", "--json")
+    ended = on_a_small_disk("8m", "greedy", "--json", "--set", "builder.memory_bytes=0")
 
     assert ended.code == 3
     assert ended.one()["reason"] == "out-of-disk"
