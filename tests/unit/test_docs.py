@@ -225,7 +225,7 @@ def test_no_host_of_a_package_registry_is_spelled():
         ".".join(parts)
         for parts in (
             ("pypi", "org"),
-            ("pythonhosted", "org"),
+            ("python" + "hosted", "org"),
             ("pypi", "python", "org"),
             ("deb", "debian", "org"),
             ("archive", "raspberrypi"),
