@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from piwheels_node.builder.files import open_plain, remove_tree
+from piwheels_node.builder.files import open_plain
 from piwheels_node.builder.hooks import Hooks
 from piwheels_node.builder.libraries import debian_packages
 from piwheels_node.core.errors import BuildError, WheelError
@@ -51,6 +52,8 @@ def _take(filename: str, directory: Path, hooks: Hooks) -> Path:
     limit = min(hooks.workshop.settings.builder.wheel_max_bytes, hooks.lease.limits.wheel_bytes)
     if os.path.basename(filename) != filename or not filename.endswith(".whl"):
         raise WheelError(FailureReason.WHEEL_INVALID, "the backend names no wheel", where=filename[:200])
+    if (hooks.inside / "out").is_symlink():
+        raise WheelError(FailureReason.WHEEL_INVALID, "the backend put a link in place of its directory")
     path = directory / filename
     try:
         with open_plain(hooks.inside / "out" / filename) as file, path.open("xb") as copy:
@@ -80,15 +83,16 @@ def _read(path: Path, hooks: Hooks) -> WheelFacts:
 
 def _load(path: Path, facts: WheelFacts, hooks: Hooks) -> None:
     """Load every extension in the sandbox, with the wheel's own libraries beside it."""
-    unpacked = hooks.inside / "unpacked"
-    if unpacked.exists():
-        remove_tree(unpacked)
+    # A new directory: package code, which is gone by now, could have left a link under any known name.
+    unpacked = Path(tempfile.mkdtemp(prefix="unpacked-", dir=hooks.inside))
     with zipfile.ZipFile(path) as archive:
         shared = [name for name in archive.namelist() if ".so" in os.path.basename(name)]
         archive.extractall(unpacked, shared)  # names and sizes were checked by read_wheel
     hooks.workshop.sandbox.claim(unpacked)
     environment = hooks.workshop.environments.get([])
-    _, answer = hooks.run("load", {"extensions": list(facts.extensions)}, environment)
+    _, answer = hooks.run(
+        "load", {"directory": unpacked.name, "extensions": list(facts.extensions)}, environment
+    )
     own = {os.path.basename(name) for name in shared}
     for extension, message in sorted(answer["failed"].items()):
         missing = str(message).partition(": cannot open shared object file")

@@ -68,7 +68,9 @@ class Rooms:
         place = self.memory if in_memory and self.memory else self.disk
         path = Path(tempfile.mkdtemp(prefix="room-", dir=place))
         path.chmod(0o711)
-        most = self.settings.memory_bytes if place == self.memory else self.settings.disk_max_bytes
+        most = self.settings.disk_max_bytes
+        if place == self.memory:
+            most = min(most, self.settings.memory_bytes)
         try:
             yield Room(path, most, in_memory=place == self.memory)
         finally:

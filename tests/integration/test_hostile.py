@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from fix_farm import Farm
-from sdists import c_extension, make_sdist
+from sdists import c_extension, make_sdist, make_wheel
 
 from piwheels_node.core.failure import FailureReason as Reason
 from piwheels_node.core.jobs import JobState
@@ -356,3 +356,36 @@ def test_a_sandbox_that_cannot_be_set_up_is_no_fault_of_the_package(farm, tmp_pa
 
     assert reason_of(job) is Reason.BUILDER_FAILED
     assert "bwrap: " in farm.log(job)
+
+
+def test_links_under_names_that_the_builder_uses_lead_nowhere(farm, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    owner = outside.stat().st_uid
+    setup = f"import os; os.symlink({str(outside)!r}, '/build/unpacked')"
+
+    job = farm.build(make_sdist(tmp_path, "linker", "1.0", setup=setup, c_source=c_extension("_linker")))
+
+    assert job.state is JobState.BUILT
+    assert not list(outside.iterdir())
+    assert outside.stat().st_uid == owner
+
+
+def test_a_wheel_is_not_taken_from_a_directory_that_is_a_link(farm, tmp_path):
+    outside = tmp_path / "outside"
+    make_wheel(outside_made(outside), "diverter", "1.0")
+    setup = (
+        "import atexit, os, shutil\n"
+        "def divert():\n"
+        f"    shutil.rmtree('/build/out'); os.symlink({str(outside)!r}, '/build/out')\n"
+        "atexit.register(divert)\n"
+    )
+
+    job = farm.build(make_sdist(tmp_path, "diverter", "1.0", setup=setup))
+
+    assert reason_of(job) is Reason.WHEEL_INVALID
+
+
+def outside_made(directory):
+    directory.mkdir()
+    return directory

@@ -7,7 +7,7 @@ backend for its further requirements and, where they are all there, builds at on
 importing the backend a second time is a third of the time of a pure package.
 
     hook.py build   {"backend", "backend_path", "provided", "limits"}  -> {"requires"} or {"wheel"}
-    hook.py load    {"extensions", "limits"}                            -> {"failed": {path: error}}
+    hook.py load    {"directory", "extensions", "limits"}               -> {"failed": {path: error}}
 
 The request is the second argument, the answer is written to /build/answer.json, and what it cost to
 /build/usage.json. What the package prints goes to the log, and so does the traceback of what it raises.
@@ -106,7 +106,7 @@ def load(request: dict[str, Any]) -> dict[str, Any]:
     failed = {}
     for path in request["extensions"]:
         try:
-            ctypes.CDLL(os.path.join("/build/unpacked", path), os.RTLD_NOW)
+            ctypes.CDLL(os.path.join("/build", request["directory"], path), os.RTLD_NOW)
         except OSError as error:
             failed[path] = str(error)
             sys.stderr.write(f"{path}: {error}\n")
