@@ -125,16 +125,19 @@ class Sandbox:
             with self._popen(command) as process:
                 said = process.communicate()[0].decode(errors="replace").strip()
         except OSError as error:
-            account = f" as '{self.account.name}'" if self.account else ""
             raise SandboxUnavailableError(
-                f"bubblewrap cannot be run{account}: {error.strerror}",
+                f"bubblewrap cannot be run: {error.strerror}",
                 where=self._program,
-                hint="run the command as an ordinary user"
-                if self.account
-                else "sudo apt install --reinstall bubblewrap",
+                hint="sudo apt install --reinstall bubblewrap util-linux",
             ) from error
         if process.returncode == 0:
             return
+        if said.startswith("setpriv:") and self.account:
+            raise SandboxUnavailableError(
+                f"bubblewrap cannot be run as '{self.account.name}': {said}",
+                where=self._program,
+                hint="run the command as an ordinary user",
+            )
         if said.startswith("bwrap:"):
             raise SandboxUnavailableError(
                 f"this machine does not let us confine a build: {said}",
@@ -193,7 +196,13 @@ class Sandbox:
         )
 
     def _popen(self, command: list[str], *, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-        """Start bubblewrap in a session of its own, as the account that package code runs as."""
+        """Start bubblewrap in a session of its own, as the account that package code runs as.
+
+        By setpriv, not by Popen's `user`: that would copy the page tables of the whole builder first.
+        """
+        if self.account:
+            account = ("--reuid", str(self.account.uid), "--regid", str(self.account.gid), "--clear-groups")
+            command = ["setpriv", *account, "--", *command]
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -202,9 +211,6 @@ class Sandbox:
             pass_fds=pass_fds,
             env={"PATH": os.defpath},
             start_new_session=True,
-            user=self.account.uid if self.account else None,
-            group=self.account.gid if self.account else None,
-            extra_groups=[] if self.account else None,
         )
 
     def _bwrap(

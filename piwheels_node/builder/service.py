@@ -27,10 +27,12 @@ from piwheels_node.core.errors import LeaseLostError, MasterError, MasterUnreach
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import Outcome, Step
 from piwheels_node.core.messages import (
+    LOG_PART_BYTES,
     Heartbeat,
     Hello,
     Lease,
     LeaseRequest,
+    LogPart,
     OfferedTarget,
     Report,
     ReportAnswer,
@@ -206,7 +208,7 @@ class _Assignment:
             )
             claim = claim if self._upload(path, record) else None
         with contextlib.suppress(StorageError):  # how it ended is worth more than the rest of the log
-            self._insist(self._send_log)
+            self._insist(lambda: self._send_log(leave_bytes=LOG_PART_BYTES))
         report = Report(
             token=self.lease.token,
             outcome=Outcome.BUILT if claim else Outcome.FAILED,
@@ -220,6 +222,7 @@ class _Assignment:
             peak_memory_bytes=record.usage.peak_memory_bytes,
             environment=self.workshop.describe(record.requirements),
             wheel=claim,
+            log=self._rest_of_log(),
         )
         return self._insist(lambda: self.client.report(self.lease, report))
 
@@ -260,13 +263,20 @@ class _Assignment:
         if self.observer:
             self.observer.step(self.lease, step)
 
-    def _send_log(self) -> None:
+    def _send_log(self, *, leave_bytes: int = 0) -> None:
+        """Send what the log has grown by, unless that is `leave_bytes` or less."""
+        with contextlib.suppress(FileNotFoundError), self.build.log_path.open("rb") as file:
+            while os.fstat(file.fileno()).st_size - self._sent_bytes > leave_bytes:
+                chunk = os.pread(file.fileno(), _LOG_PART_BYTES, self._sent_bytes)
+                self._sent_bytes = self.client.send_log(self.lease, self._sent_bytes, chunk)
+
+    def _rest_of_log(self) -> LogPart | None:
         try:
             with self.build.log_path.open("rb") as file:
-                while chunk := os.pread(file.fileno(), _LOG_PART_BYTES, self._sent_bytes):
-                    self._sent_bytes = self.client.send_log(self.lease, self._sent_bytes, chunk)
-        except FileNotFoundError:
-            pass  # the build has not begun to write
+                rest = os.pread(file.fileno(), LOG_PART_BYTES, self._sent_bytes)
+        except OSError:
+            return None
+        return LogPart.of(self._sent_bytes, rest) if rest else None
 
     def _keep_alive(self) -> None:
         every_s = min(self.lease.expires_in_s / 3, 20.0)

@@ -7,16 +7,20 @@ This module imports only the standard library, pydantic and `core`.
 
 from __future__ import annotations
 
+import base64
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, Field
 
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome, Step
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+LOG_PART_BYTES = 64 << 10
+"""The most of a log that a message carries."""
+
 LeaseToken = Annotated[str, Field(min_length=16, max_length=64)]
 
 
@@ -134,6 +138,18 @@ class WheelClaim(Message):
     "Shared libraries that it needs from the system, each with the Debian package that has it."
 
 
+class LogPart(Message):
+    """A piece of a log, and the byte that it begins at."""
+
+    offset: Annotated[int, Field(ge=0)]
+    data: Annotated[Base64Bytes, Field(max_length=LOG_PART_BYTES)]
+
+    @classmethod
+    def of(cls, offset: int, data: bytes) -> Self:
+        """The piece as it is."""
+        return cls(offset=offset, data=base64.b64encode(data))
+
+
 class Report(Message):
     """How a build ended. `wheel` is there exactly when the outcome is `built`."""
 
@@ -149,6 +165,8 @@ class Report(Message):
     peak_memory_bytes: int | None = None
     environment: BuildEnvironment | None = None
     wheel: WheelClaim | None = None
+    log: LogPart | None = None
+    "The end of the log, where it is short enough to need no request of its own."
 
 
 class ReportAnswer(Message):

@@ -17,7 +17,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import select, update
@@ -37,6 +37,10 @@ from piwheels_node.wheelfile import WheelFacts, read_wheel
 
 UNPACKED_RATIO = 4
 """A wheel may be this many times its largest packed size when unpacked (setting `wheel_max_bytes`)."""
+
+_SHORT_LEASE = timedelta(seconds=60)
+_LARGE_WHEEL_BYTES = 32 << 20
+"""With more to check, or less time than this, the lease begins anew before the check does."""
 
 _DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{1,199}")
 _LONGEST_SONAME = 200
@@ -81,15 +85,15 @@ def accept(
     Raises LeaseLostError where the lease is over, and StorageError on a full disk: the job is then still
     the builder's, and the report may come again.
     """
-
-    def begin(session: Session) -> Subject:  # the check may take a while, so the lease begins anew
-        return Subject.of(
-            session,
-            queue.heartbeat(session, job_id, token, Step.UPLOAD, clock(), settings.lease_s),
-        )
-
     lease = _Held(job_id, token, clock)
-    subject = database.write(begin)
+    with database.read() as session:
+        job, now = lease.job(session)
+        subject = Subject.of(session, job)
+        needs_time = job.lease_until_at is None or job.lease_until_at - now < _SHORT_LEASE
+    if needs_time or (report.wheel is not None and report.wheel.size_bytes > _LARGE_WHEEL_BYTES):
+        database.write(
+            lambda session: queue.heartbeat(session, job_id, token, Step.UPLOAD, clock(), settings.lease_s)
+        )
     upload = store.incoming(job_id, token)
     answer: ReportAnswer | None = None
     if report.outcome is Outcome.BUILT and report.wheel is not None:

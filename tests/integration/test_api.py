@@ -28,7 +28,7 @@ from piwheels_node.core.errors import (
 )
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome, Step
-from piwheels_node.core.messages import BuildRequest, Health, Heartbeat, Hello, LeaseRequest, Report
+from piwheels_node.core.messages import BuildRequest, Health, Heartbeat, Hello, LeaseRequest, LogPart, Report
 from piwheels_node.core.settings import MasterSettings, Settings
 from piwheels_node.master.api import problems
 from piwheels_node.master.database.models import Builder, Token
@@ -141,7 +141,7 @@ def test_a_wheel_is_published_and_the_same_request_is_then_answered_with_it(farm
     job = farm_of_one.job(lease)
     assert (job.state, job.attempts, job.build.builder) == (JobState.BUILT, 1, "pi")
     assert (job.build.duration_s, job.build.wheel) == (1.5, path.name)
-    assert farm_of_one.events(lease) == ["queued", "leased", "step", "step", "built"]
+    assert farm_of_one.events(lease) == ["queued", "leased", "step", "built"]
     project = farm_of_one.reader.project("Little")
     assert [wheel.filename for wheel in project.wheels] == [path.name]
     assert [one.job_id for one in project.jobs] == [lease.job_id]
@@ -675,3 +675,13 @@ def _ended(*sockets):
     for one in sockets:
         with contextlib.suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)
+
+
+def test_the_end_of_a_log_may_come_with_the_report(farm_of_one):
+    lease = farm_of_one.leased()
+    farm_of_one.builder.send_log(lease, 0, b"first, ")
+    told = Report(
+        token=lease.token, outcome=Outcome.FAILED, duration_s=1, log=LogPart.of(4, b"t, \xffthen the rest\n")
+    )
+    farm_of_one.builder.report(lease, told)
+    assert farm_of_one.reader.log(lease.job_id) == b"first, \xffthen the rest\n"

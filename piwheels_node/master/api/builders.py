@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -124,19 +125,15 @@ async def send_log(
     *, job_id: int, request: Request, here: Here, builder: BuilderId, token: LeaseToken, offset: Offset
 ) -> Upload:
     """Add to the log; gives its size by now, which is the offset of the next part."""
-    leased_at = await here.database.awrite(
-        lambda session: leases.held(session, job_id, token, builder, here.now()).leased_at
-    )
+    leased_at = await asyncio.to_thread(_held_since, here, job_id, token, builder)
     data = bytearray()
     async for chunk in request.stream():
         data += chunk
         if len(data) > MAX_LOG_PART_BYTES:
             raise TooLargeError(f"a part of a log may have {MAX_LOG_PART_BYTES} bytes", where=f"job {job_id}")
-    limit = here.settings.builder.log_max_bytes + MARGIN_BYTES
-    size = await asyncio.to_thread(
-        here.logs.append, job_id, leased_at or here.now(), offset, bytes(data), limit=limit
+    return Upload(
+        offset=await asyncio.to_thread(_append_to_log, here, job_id, leased_at, offset, bytes(data))
     )
-    return Upload(offset=size)
 
 
 @router.put("/jobs/{job_id}/wheel")
@@ -151,7 +148,7 @@ async def send_wheel(
     size: Annotated[int, Query(gt=0)],
 ) -> Upload:
     """Send a wheel of `size` bytes, or the rest of it from `offset` on."""
-    await here.database.awrite(lambda session: leases.held(session, job_id, token, builder, here.now()).id)
+    await asyncio.to_thread(_held_since, here, job_id, token, builder)
     most = here.settings.builder.wheel_max_bytes
     if size > most:
         raise TooLargeError(f"a wheel may have {most} bytes, this has {size}", where=f"job {job_id}")
@@ -181,11 +178,17 @@ async def _receive(request: Request, offset: int, write: Callable[[int, bytes], 
 @router.post("/jobs/{job_id}/report")
 async def report(job_id: int, told: Report, here: Here, builder: BuilderId) -> ReportAnswer:
     """End the job; the answer says what the master made of the wheel."""
-    await here.database.awrite(
-        lambda session: leases.held(session, job_id, told.token, builder, here.now()).id
-    )
-    answer = await asyncio.to_thread(
-        publish.accept,
+    answer = await asyncio.to_thread(_take_report, here, job_id, told, builder)
+    here.bell.ring()
+    return answer
+
+
+def _take_report(here: Context, job_id: int, told: Report, builder: int) -> ReportAnswer:
+    leased_at = _held_since(here, job_id, told.token, builder)
+    if told.log is not None:
+        with contextlib.suppress(OSError, StorageError):  # how it ended is worth more than the end of the log
+            _append_to_log(here, job_id, leased_at, told.log.offset, told.log.data)
+    return publish.accept(
         here.database,
         here.store,
         job_id=job_id,
@@ -195,5 +198,15 @@ async def report(job_id: int, told: Report, here: Here, builder: BuilderId) -> R
         settings=here.settings.master,
         clock=here.now,
     )
-    here.bell.ring()
-    return answer
+
+
+def _held_since(here: Context, job_id: int, token: str, builder: int) -> datetime:
+    """When the lease began, where this builder holds it; raises LeaseLostError."""
+    now = here.now()
+    with here.database.read() as session:
+        return leases.held(session, job_id, token, builder, now).leased_at or now
+
+
+def _append_to_log(here: Context, job_id: int, leased_at: datetime, offset: int, data: bytes) -> int:
+    limit = here.settings.builder.log_max_bytes + MARGIN_BYTES
+    return here.logs.append(job_id, leased_at, offset, data, limit=limit)

@@ -123,7 +123,7 @@ def test_publication_ends_the_job_counts_the_wheel_and_changes_the_page(bench, j
     assert (ended.state, ended.lease_token, ended.builder_id) == (JobState.BUILT, None, None)
     assert bench.serial() == before + 1
     assert bench.tables.counters() == {"jobs.built": 1, "wheels": 1, "wheels.bytes": path.stat().st_size}
-    assert bench.tables.events(job.id) == ["queued", "leased", "step", "built"]
+    assert bench.tables.events(job.id) == ["queued", "leased", "built"]
     (build,) = bench.builds()
     assert (build.outcome, build.reason, build.attempt) == (Outcome.BUILT, None, 1)
     assert (build.builder_id, build.started_at, build.duration_s) == (bench.tables.builder_id, NOW, 2.5)
