@@ -8,7 +8,9 @@
     ├── PyPIError               PyPI could not be asked, or answered nonsense
     ├── MasterError             the master could not be asked, or refused
     │   ├── MasterUnreachableError
-    │   └── LeaseLostError      the job is somebody else's by now: stop
+    │   ├── LeaseLostError      the job is somebody else's by now: stop
+    │   └── SupersededError     the key is used by somebody else: stop for good
+    ├── UnavailableError        the master cannot work just now; what was asked has not happened
     ├── SandboxUnavailableError this machine cannot confine a build, so it does not build
     ├── StorageError            the disk is full or the store is damaged
     ├── WheelError              a wheel is not what it says it is
@@ -89,6 +91,14 @@ class MasterUnreachableError(MasterError):
 
 class LeaseLostError(MasterError):
     """The lease ended or was given to another builder; the work in hand is void."""
+
+
+class SupersededError(MasterError):
+    """Another process or another machine uses this builder's key: only a person can say who is right."""
+
+
+class UnavailableError(NodeError):
+    """The master's database is away, or it is told too much at once; trying again later will help."""
 
 
 class SandboxUnavailableError(NodeError):

@@ -15,8 +15,11 @@ class JobState(Enum):
     BLOCKED = "blocked"
     "Waits for another job."
 
+    DELAYED = "delayed"
+    "It is ready once its not-before time has come."
+
     READY = "ready"
-    "A builder may lease it, once its not-before time has come."
+    "A builder may lease it."
 
     LEASED = "leased"
     "A builder works on it, until the lease ends."
@@ -103,6 +106,12 @@ class EventKind(Enum):
 
     STEP = "step"
     "The builder began another step."
+
+    REFUSED = "refused"
+    "A builder would not take it, and said why; this was no attempt."
+
+    AWAKE = "awake"
+    "Its delay is over: it is ready."
 
     HANDED_BACK = "handed-back"
     "The builder gave it back unfinished; this was no attempt."

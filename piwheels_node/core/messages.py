@@ -13,10 +13,12 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, Field
 
+from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome, Step
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
+BuilderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 LOG_PART_BYTES = 64 << 10
 """The most of a log that a message carries."""
@@ -56,10 +58,69 @@ class OfferedTarget(Message):
     environment_id: Annotated[str, Field(max_length=64)]
 
 
+class Machine(Message):
+    """What a builder runs on. `fingerprint` tells one machine from another, a cloned SD card's too."""
+
+    fingerprint: Sha256
+    model: Name | None = None
+    os: Name | None = None
+    kernel: Name | None = None
+    cores: Annotated[int | None, Field(ge=1)] = None
+    memory_bytes: Annotated[int | None, Field(ge=0)] = None
+
+
+class JoinRequest(Message):
+    """A machine shows a join token, and wants to be a builder called `name`."""
+
+    token: Annotated[str, Field(min_length=16, max_length=200)]
+    name: BuilderName
+    machine: Machine
+    key: Annotated[str | None, Field(max_length=200)] = None
+    "The key that it has already, if it joined before: then nothing changes but the name."
+
+
+class JoinAnswer(Message):
+    """The builder's key, shown only here."""
+
+    name: Name
+    key: str
+    state: BuilderState
+
+
 class Hello(Message):
-    """A builder has just started: it holds no job, and this is what it offers."""
+    """A builder has just started: it holds no job, and this is what it is and offers.
+
+    `session` is drawn at random by each process that starts, and sent with every later request: where
+    another process comes with the same key, the earlier one is told so, and stops.
+    """
 
     targets: list[OfferedTarget]
+    session: Annotated[str | None, Field(min_length=16, max_length=64)] = None
+    version: Annotated[str | None, Field(max_length=50)] = None
+    slots: Annotated[int, Field(ge=1, le=1024)] = 1
+    machine: Machine | None = None
+
+
+class Orders(Message):
+    """What a builder has been told to do. `serial` grows with every change.
+
+    `skip` are jobs that it must stop building and say no more about.
+    """
+
+    serial: int
+    mode: Mode = Mode.RUN
+    why: str | None = None
+    skip: list[int] = []
+    state: BuilderState = BuilderState.ACTIVE
+
+
+class OrdersRequest(Message):
+    """A builder asks for its orders, and waits up to `wait_s` until they are not those of `seen`."""
+
+    seen: int = -1
+    wait_s: Annotated[float, Field(ge=0, le=60)] = 0
+    paused_itself: Annotated[str | None, Field(max_length=500)] = None
+    "Why it takes no jobs by its own decision; None: it does."
 
 
 class LeaseRequest(Message):
@@ -67,6 +128,15 @@ class LeaseRequest(Message):
 
     targets: list[OfferedTarget]
     wait_s: Annotated[float, Field(ge=0, le=60)] = 0
+    memory_bytes: Annotated[int | None, Field(ge=0)] = None
+    "What one build may use here; None: it is not known, and only jobs of the least class are wanted."
+
+
+class Refusal(Message):
+    """A builder will not build what it leased: it fits another one better, and `what` says why."""
+
+    token: LeaseToken
+    what: Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class Lease(Message):
@@ -88,11 +158,23 @@ class Lease(Message):
 
 
 class Health(Message):
-    """How the builder's machine is doing."""
+    """How the builder's machine is doing; what it cannot tell is None.
 
+    Pressure (PSI) is the share of the last 10 s, in percent, in which some task waited. `at` is the
+    builder's clock: the master tells the skew from it.
+    """
+
+    at: AwareDatetime | None = None
     load_1m: float | None = None
     memory_available_bytes: int | None = None
+    memory_pressure_percent: float | None = None
+    io_pressure_percent: float | None = None
+    cpu_pressure_percent: float | None = None
     disk_free_bytes: int | None = None
+    temperature_c: float | None = None
+    throttled: bool | None = None
+    undervoltage: bool | None = None
+    paused_itself: Annotated[str | None, Field(max_length=500)] = None
 
 
 class Heartbeat(Message):
@@ -257,20 +339,93 @@ class Problem(Message):
     where: str | None = None
     hint: str | None = None
     code: str = "error"
-    "`lost` (the lease is gone), `offset` (an upload goes on), `not-on-pypi`, `pypi`, `storage`, or `error`."
+    """`lost` (the lease is gone), `offset` (an upload goes on), `superseded` (another process has this key),
+    `cloned` (the key is another machine's), `unavailable` (try again), `too-often`, `not-on-pypi`, `pypi`,
+    `storage`, or `error`."""
     offset: int | None = None
     "With the code `offset`: where the upload must go on."
 
 
+class BuilderView(Message):
+    """A builder as people see it; `jobs` are those that it holds now."""
+
+    builder_id: int
+    name: str
+    state: BuilderState
+    mode: Mode
+    why: str | None = None
+    paused_itself: str | None = None
+    targets: list[str] = []
+    slots: int = 1
+    version: str | None = None
+    machine: Machine | None = None
+    created_at: AwareDatetime
+    last_seen_at: AwareDatetime | None = None
+    health: Health | None = None
+    health_at: AwareDatetime | None = None
+    clock_skew_s: float | None = None
+    built: int = 0
+    failed: int = 0
+    jobs: list[JobView] = []
+
+
+class BuilderOrder(Message):
+    """A person tells a builder, or all of them, what to do."""
+
+    mode: Mode
+    why: Annotated[str | None, Field(max_length=500)] = None
+
+
+class Purge(Message):
+    """A person distrusts what a builder has built since a time."""
+
+    since: AwareDatetime
+    why: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class PurgeAnswer(Message):
+    """What was withdrawn: wheels, whose bytes are blocked now; jobs that are ready again."""
+
+    wheels: list[str] = []
+    jobs: int = 0
+
+
+class TokenRequest(Message):
+    """A person wants a join token."""
+
+    uses: Annotated[int, Field(ge=1, le=10_000)] = 1
+    lasts_s: Annotated[float, Field(ge=1, le=366 * 86400)] = 3600
+    needs_approval: bool = False
+    note: Annotated[str | None, Field(max_length=200)] = None
+
+
+class TokenView(Message):
+    """A join token; `token` itself is there only when it has just been made."""
+
+    token_id: int
+    token: str | None = None
+    uses_left: int
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
+    needs_approval: bool = False
+    note: str | None = None
+    revoked: bool = False
+
+
 class Status(Message):
-    """The master in a few numbers."""
+    """The master in a few numbers. `queue` is the number of ready jobs per target."""
 
     version: str
     targets: list[str]
     jobs: dict[str, int] = {}
+    queue: dict[str, int] = {}
     wheels: int = 0
     wheels_bytes: int = 0
     builders: int = 0
+    mode: Mode = Mode.RUN
+    why: str | None = None
+    refused: dict[str, int] = {}
+    "Requests that were refused, by what was wrong with them."
 
 
 class WheelView(Message):

@@ -18,6 +18,7 @@ from typing import Any
 
 from piwheels_node.core.errors import SettingsError
 
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 ENVIRONMENT_PREFIX = "PIWHEELS_NODE_"
 SETTINGS_DIR = "/etc/piwheels-node"
 
@@ -41,12 +42,27 @@ class PypiSettings:
 class MasterSettings:
     """The master: queue, store and index."""
 
+    database: str = _setting(
+        "", "URL of the database, as postgresql://USER@HOST/NAME; empty: SQLite in the data directory."
+    )
     host: str = _setting("127.0.0.1", "Address to listen on.")
     port: int = _setting(0, "Port to listen on; 0: any free one.", least=0)
     lease_s: float = _setting(900.0, "How long a builder may be silent before it loses its job.", least=2)
     max_attempts: int = _setting(3, "How many builders may die of a job before it is quarantined.", least=1)
     retry_delay_s: float = _setting(
         60.0, "Delay before a job is tried elsewhere; doubled each time.", least=0
+    )
+    url: str = _setting(
+        "", "How builders reach this master, as https://HOST[:PORT]; empty: by the name of this machine."
+    )
+    certificate: str = _setting(
+        "", "File with the certificate to serve HTTPS with; empty: the one that `master init` made."
+    )
+    certificate_key: str = _setting("", "File with the private key of master.certificate.")
+    proxied: bool = _setting(False, "Serve plain HTTP: a web server in front speaks HTTPS for this master.")
+    body_max_bytes: int = _setting(1 << 20, "Largest message that is read, wheels aside.", least=64 << 10)
+    requests_per_s: float = _setting(
+        50.0, "How many requests a second one builder may make; more are told to wait.", least=1
     )
     page_max_age_s: int = _setting(60, "How long clients may keep an index page.", least=0)
     page_cache_bytes: int = _setting(32 << 20, "Bound of the cache of finished index pages.", least=0)
@@ -58,6 +74,21 @@ class BuilderSettings:
     """The builder: what a build may use of this machine."""
 
     python: str = _setting("", "Interpreter to build for; empty: the system's python3.")
+    name: str = _setting("", "What this builder is called on its master; empty: the name of the machine.")
+    slots: int = _setting(0, "How many builds may run at a time; 0: as cores and memory allow.", least=0)
+    pause_at_c: float = _setting(80.0, "Temperature at which building stops until 5 degrees less.", least=30)
+    pause_undervolted: bool = _setting(True, "Stop building while the power supply is too weak.")
+    pause_throttled: bool = _setting(False, "Stop building while the firmware slows the processor down.")
+    pause_memory_bytes: int = _setting(
+        64 << 20, "Available memory below which building stops; 0: never.", least=0
+    )
+    pause_memory_pressure: float = _setting(
+        60.0, "Share of time lost waiting for memory, in percent, at which building stops; 0: never.", least=0
+    )
+    pause_disk_bytes: int = _setting(512 << 20, "Free disk below which building stops; 0: never.", least=0)
+    pause_load: float = _setting(
+        0.0, "Load per core, of everything on the machine, at which building stops; 0: never.", least=0
+    )
     account: str = _setting(
         "", "Account that package code runs as where the builder is root; empty: piwheels-node, else nobody."
     )
@@ -201,6 +232,10 @@ def _from_text(key: str, text: str, where: str) -> Any:
     setting = all_settings().get(key)
     if setting is None:
         raise _unknown(key, where)
+    if setting.kind is bool:
+        if text.lower() not in _TRUTH:
+            raise _wrong_type(setting, text, where)
+        return _TRUTH[text.lower()]
     try:
         return setting.kind(text)
     except ValueError as error:
@@ -221,9 +256,10 @@ def _checked(key: str, value: Any, where: str) -> Any:
 
 
 def _wrong_type(setting: Setting, value: object, where: str) -> SettingsError:
-    kinds = {int: "a whole number", float: "a number", str: "a text in quotes"}
+    default = str(setting.default).lower() if setting.kind is bool else repr(setting.default)
+    kinds = {int: "a whole number", float: "a number", str: "a text in quotes", bool: "true or false"}
     return SettingsError(
         f"{setting.key} must be {kinds[setting.kind]}, not {value!r}",
         where=where,
-        hint=f"the default is {setting.default!r}",
+        hint=f"the default is {default}",
     )

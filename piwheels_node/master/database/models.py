@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome, Step
 
@@ -95,6 +96,8 @@ class Model(DeclarativeBase):
         Outcome: EnumValue(Outcome),
         FailureReason: EnumValue(FailureReason),
         Step: EnumValue(Step),
+        BuilderState: EnumValue(BuilderState),
+        Mode: EnumValue(Mode),
         dict[str, Any]: JSON,
         list[Any]: JSON,
     }
@@ -108,6 +111,7 @@ class Project(Model):
     id: Mapped[int] = mapped_column(_Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)
     serial: Mapped[int] = mapped_column(BigInteger, default=0)
+    peak_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Release(Model):
@@ -152,15 +156,30 @@ class TargetRow(Model):
 
 
 class Builder(Model):
-    """A machine that builds. Its key is stored as a SHA-256 only."""
+    """A machine that builds. Its key is stored as a SHA-256 only.
+
+    `mode` is what a person has told it, `paused_itself` why it takes no jobs by its own decision. `orders`
+    grows with each change of what it is told. `session` is the process that speaks for it.
+    """
 
     __tablename__ = "builder"
 
     id: Mapped[int] = mapped_column(_Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     created_at: Mapped[datetime]
+    state: Mapped[BuilderState] = mapped_column(default=BuilderState.ACTIVE, server_default="active")
+    mode: Mapped[Mode] = mapped_column(default=Mode.RUN, server_default="run")
+    why: Mapped[str | None] = mapped_column(String(500))
+    paused_itself: Mapped[str | None] = mapped_column(String(500))
+    orders: Mapped[int] = mapped_column(default=0, server_default="0")
+    session: Mapped[str | None] = mapped_column(String(64))
+    slots: Mapped[int] = mapped_column(default=1, server_default="1")
+    version: Mapped[str | None] = mapped_column(String(50))
+    fingerprint: Mapped[str | None] = mapped_column(String(64))
+    machine: Mapped[dict[str, Any] | None]
     last_seen_at: Mapped[datetime | None]
     health: Mapped[dict[str, Any] | None]
+    health_at: Mapped[datetime | None]
 
 
 class BuilderTarget(Model):
@@ -188,9 +207,37 @@ class Token(Model):
     builder: Mapped[Builder | None] = relationship()
 
 
+class JoinToken(Model):
+    """What a machine shows to become a builder. Only its SHA-256 is stored."""
+
+    __tablename__ = "join_token"
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    uses_left: Mapped[int]
+    needs_approval: Mapped[bool] = mapped_column(default=False)
+    note: Mapped[str | None] = mapped_column(String(200))
+    revoked_at: Mapped[datetime | None]
+
+
+class BuilderEvent(Model):
+    """Something that happened to a builder: append-only."""
+
+    __tablename__ = "builder_event"
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    builder_id: Mapped[int] = mapped_column(ForeignKey("builder.id"), index=True)
+    at: Mapped[datetime]
+    kind: Mapped[str] = mapped_column(String(32))
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
 class Job(Model):
     """A release to build for a target. The queue is the rows that are ready.
 
+    A lane is a target and a memory class (`core.builders`); `ix_job_ready` gives the first job of each.
     `lease_token` is the fencing token: who does not know it cannot speak for the job. `losses` counts the
     builders that died of it.
     """
@@ -201,10 +248,17 @@ class Job(Model):
         Index(
             "ix_job_ready",
             "target_id",
+            "memory_class",
             text("priority DESC"),
             "id",
             sqlite_where=text("state = 'ready'"),
             postgresql_where=text("state = 'ready'"),
+        ),
+        Index(
+            "ix_job_delayed",
+            "not_before_at",
+            sqlite_where=text("state = 'delayed'"),
+            postgresql_where=text("state = 'delayed'"),
         ),
         Index(
             "ix_job_leased",
@@ -219,6 +273,7 @@ class Job(Model):
     target_id: Mapped[int] = mapped_column(ForeignKey("target.id"))
     sdist_id: Mapped[int] = mapped_column(ForeignKey("pypi_file.id"))
     state: Mapped[JobState]
+    memory_class: Mapped[int] = mapped_column(default=0, server_default="0")
     priority: Mapped[int]
     created_at: Mapped[datetime]
     not_before_at: Mapped[datetime]
@@ -235,10 +290,21 @@ class Job(Model):
     sdist: Mapped[PypiFile] = relationship()
 
 
+class JobAvoidance(Model):
+    """A builder that shall not get a job for a while: it failed there, or was refused."""
+
+    __tablename__ = "job_avoidance"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    builder_id: Mapped[int] = mapped_column(ForeignKey("builder.id"), primary_key=True)
+    until_at: Mapped[datetime]
+
+
 class Build(Model):
     """One attempt at a job: who, in what, how long, and how it ended."""
 
     __tablename__ = "build"
+    __table_args__ = (Index("ix_build_builder_id", "builder_id", "started_at"),)
 
     id: Mapped[int] = mapped_column(_Id, primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), index=True)
@@ -277,6 +343,7 @@ class Wheel(Model):
     requires_python: Mapped[str | None] = mapped_column(String(500))
     published_at: Mapped[datetime]
     withdrawn_at: Mapped[datetime | None]
+    withdrawn_why: Mapped[str | None] = mapped_column(String(500))
     build: Mapped[Build] = relationship(back_populates="wheel")
     release: Mapped[Release] = relationship()
     libraries: Mapped[list[WheelLibrary]] = relationship()
@@ -302,6 +369,26 @@ class Event(Model):
     at: Mapped[datetime]
     kind: Mapped[str] = mapped_column(String(32))
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class BlockedWheel(Model):
+    """Bytes that are never published again: a person distrusts who made them."""
+
+    __tablename__ = "blocked_wheel"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    blocked_at: Mapped[datetime]
+    why: Mapped[str] = mapped_column(String(500))
+
+
+class Flag(Model):
+    """Something that is true of the whole farm, as what all builders have been told (`mode`)."""
+
+    __tablename__ = "flag"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    value: Mapped[dict[str, Any]]
+    changed_at: Mapped[datetime]
 
 
 class Counter(Model):
