@@ -8,6 +8,7 @@ every process of its sandbox while it is closed, and counts neither the wall clo
 from __future__ import annotations
 
 import threading
+import time
 
 
 class Gate:
@@ -16,6 +17,8 @@ class Gate:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._why: str | None = None
+        self._closed_at = 0.0
+        self._closed_s = 0.0
 
     @property
     def closed(self) -> bool:
@@ -27,14 +30,24 @@ class Gate:
         """What it was closed for, as a sentence; None while it is open."""
         return self._why
 
+    @property
+    def closed_s(self) -> float:
+        """For how many seconds it has been closed so far, in all; what was measured meanwhile counts less."""
+        with self._condition:
+            return self._closed_s + (time.monotonic() - self._closed_at if self.closed else 0.0)
+
     def close(self, why: str) -> None:
         """Let nothing pass; on a closed gate only the reason changes."""
         with self._condition:
+            if not self.closed:
+                self._closed_at = time.monotonic()
             self._why = why
 
     def open(self) -> None:
         """Let everything pass; whoever waits goes on at once."""
         with self._condition:
+            if self.closed:
+                self._closed_s += time.monotonic() - self._closed_at
             self._why = None
             self._condition.notify_all()
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from piwheels_node.builder.downloads import Downloads
 from piwheels_node.builder.environment import EnvironmentCache
 from piwheels_node.builder.files import remove_tree
+from piwheels_node.builder.gate import Gate
 from piwheels_node.builder.interpreter import Interpreter, environment_id, os_release
 from piwheels_node.builder.rooms import Rooms
 from piwheels_node.builder.sandbox import Sandbox
@@ -36,7 +37,10 @@ _LIMITS = (
 
 
 class Workshop:
-    """What a builder has; one object serves all its builds, from several threads."""
+    """What a builder has; one object serves all its builds, from several threads.
+
+    All builds stand still while `gate` is closed.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,7 @@ class Workshop:
         self.interpreter = interpreter
         self.settings = settings
         self.stop = stop
+        self.gate = Gate()
         root.mkdir(parents=True, exist_ok=True)
         self.sandbox = Sandbox(interpreter, settings.builder, root)
         self.sandbox.check()
