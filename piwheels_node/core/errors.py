@@ -8,6 +8,7 @@
     ├── PyPIError               PyPI could not be asked, or answered nonsense
     ├── MasterError             the master could not be asked, or refused
     │   ├── MasterUnreachableError
+    │   ├── KeyRefusedError     the key opens nothing: never known, or revoked
     │   ├── LeaseLostError      the job is somebody else's by now: stop
     │   └── SupersededError     the key is used by somebody else: stop for good
     ├── UnavailableError        the master cannot work just now; what was asked has not happened
@@ -87,6 +88,10 @@ class MasterError(NodeError):
 
 class MasterUnreachableError(MasterError):
     """No connection to the master; trying again later may help."""
+
+
+class KeyRefusedError(MasterError):
+    """The master does not know the key, or has taken it back: only a person can give another."""
 
 
 class LeaseLostError(MasterError):

@@ -340,8 +340,8 @@ class Problem(Message):
     hint: str | None = None
     code: str = "error"
     """`lost` (the lease is gone), `offset` (an upload goes on), `superseded` (another process has this key),
-    `cloned` (the key is another machine's), `unavailable` (try again), `too-often`, `not-on-pypi`, `pypi`,
-    `storage`, or `error`."""
+    `cloned` (the key is another machine's), `revoked` (the key was taken back), `unavailable` (try again),
+    `too-often`, `not-on-pypi`, `pypi`, `storage`, or `error`."""
     offset: int | None = None
     "With the code `offset`: where the upload must go on."
 
@@ -367,6 +367,15 @@ class BuilderView(Message):
     built: int = 0
     failed: int = 0
     jobs: list[JobView] = []
+
+
+class BuilderEventView(Message):
+    """Something that happened to a builder; `kind` is one of `core.builders.BuilderEventKind`."""
+
+    event_id: int
+    at: AwareDatetime
+    kind: str
+    detail: dict[str, str | int | float | bool | None] = {}
 
 
 class BuilderOrder(Message):
