@@ -2,6 +2,7 @@
 """What all tests share: fixtures by subject, each in a plugin of its own in `tests/support`."""
 
 pytest_plugins = [
+    "fix_builds",
     "fix_command",
     "fix_database",
     "fix_farm",

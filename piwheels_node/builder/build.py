@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from piwheels_node.builder.gate import Gate
 from piwheels_node.builder.hooks import Hooks, StoppedError, Usage, bounded
 from piwheels_node.builder.inspect import Wheel, inspect
 from piwheels_node.builder.rooms import Room
@@ -66,19 +67,22 @@ class Build:
         *,
         on_step: Callable[[Step], None],
         stop: threading.Event,
+        pause: Gate | None = None,
     ) -> None:
+        """While `pause` is closed package code stands still."""
         self.workshop = workshop
         self.lease = lease
         self.directory = directory
         self.on_step = on_step
         self.stop = stop
+        self.pause = pause
         self.record = Record()
         self.log_path = directory / "log"
 
     def run(self) -> Record:
         """Take all steps; the record has a wheel or a reason. Raises StoppedError."""
         with self.log_path.open("xb", buffering=0) as log:  # nothing is left to write when the disk is full
-            hooks = Hooks(self.workshop, self.lease, log=log, stop=self.stop)
+            hooks = Hooks(self.workshop, self.lease, log=log, stop=self.stop, pause=self.pause)
             self.record.usage = hooks.usage
             try:
                 self.record.wheel = self._steps(hooks)

@@ -18,8 +18,9 @@ from typing import IO, Any
 from piwheels_node.builder.diagnosis import diagnose
 from piwheels_node.builder.environment import Environment
 from piwheels_node.builder.files import open_plain
+from piwheels_node.builder.gate import Gate
 from piwheels_node.builder.rooms import Room
-from piwheels_node.builder.sandbox import Bounds, Run
+from piwheels_node.builder.watch import Bounds, Run
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.core.errors import BuildError
 from piwheels_node.core.failure import FailureReason
@@ -49,11 +50,20 @@ class Usage:
 class Hooks:
     """Runs the hook for one build, in one room after the other."""
 
-    def __init__(self, workshop: Workshop, lease: Lease, *, log: IO[bytes], stop: threading.Event) -> None:
+    def __init__(
+        self,
+        workshop: Workshop,
+        lease: Lease,
+        *,
+        log: IO[bytes],
+        stop: threading.Event,
+        pause: Gate | None = None,
+    ) -> None:
         self.workshop = workshop
         self.lease = lease
         self.log = log
         self.stop = stop
+        self.pause = pause
         self.usage = Usage()
         self.evidence_line: int | None = None
         self.room: Room | None = None
@@ -101,6 +111,7 @@ class Hooks:
             ),
             variables=self._variables(),
             stop=self.stop,
+            pause=self.pause,
         )
         self._add_usage()
         if run.stopped:

@@ -16,12 +16,9 @@ The caller gets the output through `log`, and limits end the build with a reason
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pwd
-import select
 import shutil
-import signal
 import stat
 import subprocess
 import threading
@@ -31,9 +28,10 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+from piwheels_node.builder.gate import Gate
 from piwheels_node.builder.interpreter import Interpreter
+from piwheels_node.builder.watch import Bounds, Run, Watch
 from piwheels_node.core.errors import SandboxUnavailableError, SettingsError
-from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.settings import BuilderSettings
 
 _HOOK = Path(__file__).parent / "data" / "hook.py"
@@ -42,8 +40,6 @@ SERVICE_ACCOUNT = "piwheels-node"
 _HOST_ETC = ("alternatives", "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "os-release")
 _PASSWD = "builder:x:1000:1000::/home/builder:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/false\n"  # noqa: S105
 _GROUP = "builder:x:1000:\nnogroup:x:65534:\n"
-_WAKE_S = 0.25
-_READ_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -53,27 +49,6 @@ class Account:
     name: str
     uid: int
     gid: int
-
-
-@dataclass(frozen=True)
-class Run:
-    """How one run in the sandbox ended. `reason` is set where a limit ended it, `stopped` where we did."""
-
-    exit_code: int
-    reason: FailureReason | None
-    stopped: bool
-    duration_s: float
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What one run may use."""
-
-    timeout_s: float
-    silence_s: float
-    log_bytes: int
-    disk_bytes: int
-    disk_check_s: float
 
 
 def build_account(settings: BuilderSettings) -> Account | None:
@@ -169,10 +144,11 @@ class Sandbox:
         bounds: Bounds,
         variables: dict[str, str],
         stop: threading.Event,
+        pause: Gate | None = None,
     ) -> Run:
         """Run the hook with `arguments`; `build` is bound to /build, `environment` to /env, read-only.
 
-        Returns when the last process of the sandbox is gone.
+        Returns when the last process of the sandbox is gone. While `pause` is closed all of them stand still.
         """
         info_read, info_write = os.pipe()
         command = [
@@ -186,7 +162,7 @@ class Sandbox:
         finally:
             os.close(info_write)
         with os.fdopen(info_read, "rb", buffering=0) as info:
-            watch = _Watch(process, info, log=log, bounds=bounds, build=build, stop=stop)
+            watch = Watch(process, info, log=log, bounds=bounds, build=build, stop=stop, pause=pause)
             reason = watch.until_end()
         return Run(
             exit_code=watch.exit_code,
@@ -264,109 +240,6 @@ class Sandbox:
                     where=str(directory),
                     hint="choose a place where every user may go (/var/lib, /var/tmp), or chmod o+x it",
                 )
-
-
-class _Watch:
-    """Follows one sandbox to its end: output, limits, and the wish to stop."""
-
-    def __init__(
-        self,
-        process: subprocess.Popen[bytes],
-        info: IO[bytes],
-        *,
-        log: IO[bytes],
-        bounds: Bounds,
-        build: Path,
-        stop: threading.Event,
-    ) -> None:
-        self.process = process
-        self.info = info
-        self.log = log
-        self.bounds = bounds
-        self.build = build
-        self.stop = stop
-        self.stopped = False
-        self.exit_code = -1
-
-    def until_end(self) -> FailureReason | None:
-        """Copy the output until the sandbox is gone; gives the limit that ended it, if one did."""
-        reason = None
-        try:
-            reason = self._follow()
-        finally:
-            self._end()
-        return reason
-
-    def _follow(self) -> FailureReason | None:  # noqa: C901 - one loop, one line per way to end
-        assert self.process.stdout is not None  # noqa: S101 - opened as a pipe above
-        output = self.process.stdout.fileno()
-        ended = os.pidfd_open(self.process.pid)
-        watched = [output, ended]
-        started = spoke = checked = time.monotonic()
-        try:
-            while True:
-                ready, _, _ = select.select(watched, [], [], _WAKE_S)
-                now = time.monotonic()
-                if output in ready:
-                    spoke = now
-                    chunk = os.read(output, _READ_BYTES)
-                    if not chunk:  # it closed its output, and may go on without
-                        watched.remove(output)
-                    elif not self._keep(chunk):
-                        return FailureReason.LOG_TOO_BIG
-                elif ended in ready:
-                    return None
-                if self.stop.is_set():
-                    self.stopped = True
-                    return None
-                if now - started > self.bounds.timeout_s:
-                    return FailureReason.TIMEOUT
-                if now - spoke > self.bounds.silence_s:
-                    return FailureReason.SILENT
-                if now - checked > self.bounds.disk_check_s:
-                    checked = now
-                    if tree_bytes(self.build) > self.bounds.disk_bytes:
-                        return FailureReason.OUT_OF_DISK
-        finally:
-            os.close(ended)
-
-    def _keep(self, chunk: bytes) -> bool:
-        """Add to the log; False where that was more than it may hold."""
-        room = max(0, self.bounds.log_bytes - self.log.tell())
-        self.log.write(chunk[:room])
-        self.log.flush()  # somebody may be reading along
-        return len(chunk) <= room
-
-    def _end(self) -> None:
-        """Kill what is left; the kernel ends the namespace's processes before its first one is gone."""
-        if self.process.returncode is None:
-            inner = self._first_process()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(inner or self.process.pid, signal.SIGKILL)
-        self.exit_code = self.process.wait()
-        assert self.process.stdout is not None  # noqa: S101 - opened as a pipe above
-        self.process.stdout.close()
-        self.log.flush()
-
-    def _first_process(self) -> int | None:
-        """The sandbox's PID 1, by its number out here; None where bubblewrap has not come that far."""
-        readable, _, _ = select.select([self.info], [], [], 1.0)
-        if not readable:
-            return None
-        try:
-            return int(json.loads(os.read(self.info.fileno(), _READ_BYTES))["child-pid"])
-        except (ValueError, KeyError):
-            return None
-
-
-def tree_bytes(directory: Path) -> int:
-    """Disk that a tree takes, in bytes; what vanishes while we look counts as nothing."""
-    total = 0
-    for root, _, files in os.walk(directory):
-        for name in files:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(root, name)).st_blocks * 512
-    return total
 
 
 @cache
