@@ -62,19 +62,22 @@ def lease(
     session: Session, builder_id: int, request: LeaseRequest, settings: Settings, now: datetime
 ) -> Lease | None:
     """Lease the next job for what a builder offers; None where there is none."""
-    job = queue.claim(
+    claimed = queue.claim(
         session,
-        builder=session.get_one(Builder, builder_id),
+        builder_id=builder_id,
+        builder_name=session.get_one(Builder, builder_id).name,
         targets=[one.name for one in request.targets],
+        memory_bytes=request.memory_bytes,
         now=now,
         lease_s=settings.master.lease_s,
     )
-    if job is None or job.lease_token is None:
+    if claimed is None:
         return None
+    job = session.get_one(Job, claimed.job_id)
     sdist = job.sdist
     return Lease(
         job_id=job.id,
-        token=job.lease_token,
+        token=claimed.token,
         project=job.release.project.name,
         version=job.release.version,
         target=job.target.name,

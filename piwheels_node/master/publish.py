@@ -92,7 +92,9 @@ def accept(
         needs_time = job.lease_until_at is None or job.lease_until_at - now < _SHORT_LEASE
     if needs_time or (report.wheel is not None and report.wheel.size_bytes > _LARGE_WHEEL_BYTES):
         database.write(
-            lambda session: queue.heartbeat(session, job_id, token, Step.UPLOAD, clock(), settings.lease_s)
+            lambda session: queue.heartbeat(
+                session, job_id, token, None, Step.UPLOAD, clock(), settings.lease_s
+            )
         )
     upload = store.incoming(job_id, token)
     answer: ReportAnswer | None = None

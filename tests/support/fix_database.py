@@ -86,16 +86,24 @@ class Tables:
 
         return self.database.write(work)
 
-    def claim(self, now=NOW, targets=(TARGET,), lease_s=LEASE_S) -> Job | None:
-        return self.database.write(
-            lambda session: queue.claim(
+    def claim(
+        self, now=NOW, targets=(TARGET,), lease_s=LEASE_S, *, memory_bytes=None, builder_id=None
+    ) -> Job | None:
+        """Lease a job as `pi`, or as another builder."""
+
+        def work(session):
+            claimed = queue.claim(
                 session,
-                builder=session.get_one(Builder, self.builder_id),
+                builder_id=self.builder_id if builder_id is None else builder_id,
+                builder_name="pi",
                 targets=targets,
+                memory_bytes=memory_bytes,
                 now=now,
                 lease_s=lease_s,
             )
-        )
+            return claimed and session.get_one(Job, claimed.job_id)
+
+        return self.database.write(work)
 
     def job(self, job_id: int) -> Job:
         with self.database.read() as session:

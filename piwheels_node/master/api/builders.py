@@ -97,8 +97,7 @@ async def heartbeat(job_id: int, beat: Heartbeat, here: Here, builder: BuilderId
     now, lease_s = here.now(), here.settings.master.lease_s
 
     def work(session: Session) -> None:
-        leases.held(session, job_id, beat.token, builder, now)
-        queue.heartbeat(session, job_id, beat.token, beat.step, now, lease_s)
+        queue.heartbeat(session, job_id, beat.token, builder, beat.step, now, lease_s)
         row = session.get_one(Builder, builder)
         row.last_seen_at = now
         row.health = beat.health.model_dump(mode="json")

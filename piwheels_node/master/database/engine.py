@@ -27,10 +27,11 @@ from sqlalchemy.orm import Session
 
 from piwheels_node.core.errors import StorageError
 from piwheels_node.master.database import migrations, sqlite
+from piwheels_node.master.database.session import Tally, WorkSession
 from piwheels_node.master.database.writer import Writer
 
 T = TypeVar("T")
-Work = Callable[[Session], T]
+Work = Callable[[WorkSession], T]
 """A piece of work: it uses the session that it is given, and neither commits nor keeps it."""
 
 
@@ -69,7 +70,8 @@ class Database:
         self._reading = reading
         self._where = where
         self._lookups: list[Lookup] = []
-        self._writer = Writer(writing, self._translated)
+        self._subscribers: list[Callable[[str], None]] = []
+        self._writer = Writer(writing, self._translated, self._announced)
 
     @classmethod
     def open(cls, url: str) -> Database:
@@ -124,6 +126,14 @@ class Database:
         self._lookups.append(made)
         return made
 
+    def subscribe(self, callback: Callable[[str], None]) -> None:
+        """Have `callback` called, from any thread, with each topic that a commit announces.
+
+        Topics are those of `queue`: `ready:<target>` for each job that became ready, and `orders`; and
+        `*` where announcements of other processes may have been missed: anything may have happened.
+        """
+        self._subscribers.append(callback)
+
     def close(self) -> None:
         """Finish the work that waits in line, and close all connections."""
         self._writer.close()
@@ -142,6 +152,11 @@ class Database:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _announced(self, tally: Tally) -> None:
+        for topic in tally.topics.elements():
+            for callback in self._subscribers:
+                callback(topic)
 
     def _translated(self, error: Exception) -> Exception:
         meaning = sqlite.meaning_of(error, self._where)

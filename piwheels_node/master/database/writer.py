@@ -21,11 +21,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, insert, update
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 
 from piwheels_node.core.errors import StorageError
+from piwheels_node.master.database.models import Counter, Event
+from piwheels_node.master.database.session import Tally, WorkSession
 
 BATCH = 128
 """Most pieces in one transaction: bounds how long the first of them waits for the last."""
@@ -35,10 +36,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class _Piece:
-    work: Callable[[Session], Any]
+    work: Callable[[WorkSession], Any]
     future: Future[Any] = field(default_factory=Future)
     result: Any = None
     error: Exception | None = None
+    tally: Tally = field(default_factory=Tally)
 
 
 class _TransactionLostError(Exception):
@@ -51,8 +53,14 @@ class Writer:
     `translate` turns an error of the driver into the one that callers get.
     """
 
-    def __init__(self, engine: Engine, translate: Callable[[Exception], Exception]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        translate: Callable[[Exception], Exception],
+        announced: Callable[[Tally], None],
+    ) -> None:
         self._engine = engine
+        self._announced = announced
         self._translate = translate
         self._waiting: deque[_Piece] = deque()
         self._running: list[_Piece] = []
@@ -61,7 +69,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[Session], Any]) -> Future[Any]:
+    def submit(self, work: Callable[[WorkSession], Any]) -> Future[Any]:
         """Put work in line. After `close`, or where the thread has died, the future has a StorageError."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("work for the database must not wait for other work: pass the session on")
@@ -103,12 +111,18 @@ class Writer:
     def _commit(self, pieces: list[_Piece]) -> None:
         try:
             with self._engine.connect() as connection, connection.begin():
+                tally = Tally()
                 for piece in pieces:
                     _run_in_savepoint(connection, piece)
+                    if piece.error is None:
+                        tally.add(piece.tally)
+                _write_tally(connection, tally)
         except Exception as error:  # noqa: BLE001 - thread boundary: each caller gets it
             cause = error.__cause__ if isinstance(error, _TransactionLostError) else error
             for piece in pieces:
                 piece.error = cause if isinstance(cause, Exception) else error
+        else:
+            self._announced(tally)
         for piece in pieces:
             if piece.error is not None:
                 piece.future.set_exception(self._translate(piece.error))
@@ -128,10 +142,11 @@ class Writer:
 
 
 def _run_in_savepoint(connection: Connection, piece: _Piece) -> None:
-    session = Session(connection, join_transaction_mode="create_savepoint", expire_on_commit=False)
+    session = WorkSession(connection)
     try:
         piece.result = piece.work(session)
         session.commit()
+        piece.tally = session.tally
     except Exception as error:  # noqa: BLE001 - goes to its own caller, and to nobody else
         piece.error = error
         try:
@@ -141,3 +156,14 @@ def _run_in_savepoint(connection: Connection, piece: _Piece) -> None:
             raise _TransactionLostError from error
     finally:
         session.close()
+
+
+def _write_tally(connection: Connection, tally: Tally) -> None:
+    for name, by in sorted(tally.counters.items()):
+        changed = connection.execute(
+            update(Counter).where(Counter.name == name).values(value=Counter.value + by)
+        ).rowcount
+        if not changed:
+            connection.execute(insert(Counter).values(name=name, value=by))
+    if tally.events:
+        connection.execute(insert(Event), tally.events)
