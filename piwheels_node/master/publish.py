@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.errors import StorageError, WheelError
@@ -239,18 +240,29 @@ def _make_public(
 ) -> None:
     filename = facts.name.filename
 
-    def commit(session: Session) -> None:
-        job, now = lease.job(session)
-        publish_wheel(session, job, report, facts, now)
-
-    with store.publishing():  # two targets may build the same py3-none-any wheel at the same moment
+    with database.read() as session:
+        project = session.get_one(Job, lease.job_id).release.project.name
+    with store.publishing(project):  # two targets may build the same py3-none-any wheel at the same moment
         with database.read() as session:
             release = session.get_one(Job, lease.job_id).release
             if name_is_taken(session, release, filename):
                 raise _taken(filename)
-            project = release.project.name
-        store.publish(sealed, project, filename, facts.metadata, name_is_free=True)
-        database.write(commit)
+        has_leftover = store.is_leftover(sealed, project, filename)
+        if not has_leftover:
+            store.publish(sealed, project, filename, facts.metadata)
+
+        def commit(session: Session) -> None:
+            job, now = lease.job(session)
+            publish_wheel(session, job, report, facts, now)
+            if has_leftover:
+                # Only now: a master that was killed just before may still have its commit under way, on
+                # PostgreSQL's side. Writing the row has waited for it, and the name is ours alone.
+                store.publish(sealed, project, filename, facts.metadata, name_is_ours=True)
+
+        try:
+            database.write(commit)
+        except IntegrityError as error:
+            raise _taken(filename) from error
 
 
 def _make_failure(database: Database, lease: _Held, report: Report, settings: MasterSettings) -> ReportAnswer:

@@ -6,19 +6,26 @@
     wheels/PROJECT/FILE.whl.metadata, then wheels/PROJECT/FILE.whl     (`publish`)
 
 A wheel counts only once the database names it, so a file that a crash left here is no harm: it is
-completed or replaced when its name comes again. All of it lies on one file system, for the renames. One
-process has the store to itself (the service holds a lock); its threads share one `WheelStore`. This
-module knows neither the database nor HTTP, and imports only `core`.
+completed or replaced when its name comes again. All of it lies on one file system, for the renames.
+
+Several masters may share one store, on one machine or over a network file system that has `flock`:
+
+    an upload       is locked itself while a part is added, while it is sealed or thrown away
+    a publication   holds one of the files in locks/, which its project falls to (`publishing`)
+
+The kernel lets go of both where a process dies. This module knows neither the database nor HTTP, and
+imports only `core` and `master.locks`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import filecmp
 import hashlib
 import os
 import secrets
-import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -29,9 +36,13 @@ from packaging.utils import is_normalized_name
 from piwheels_node.core.errors import NodeError, StorageError, WheelError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.wheels import WheelName
+from piwheels_node.master.locks import locked, open_locked
 
 STALE_AFTER_S = 6 * 3600.0
 """An upload that has not grown for so long is given up; its lease is over since long."""
+
+_STRIPES = 64
+"""So many publications may be under way at a time; it must be the same in all masters of a store."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -50,12 +61,12 @@ class WheelStore:
     def __init__(self, root: Path, at_step: Callable[[str], None] = lambda _step: None) -> None:
         self._wheels = root / "wheels"
         self._incoming = root / "incoming"
+        self._locks = root / "locks"
         self._at_step = at_step
-        self._uploads = threading.Lock()
-        self._publishing = threading.RLock()
         with _as_storage_errors(root):
             self._wheels.mkdir(parents=True, exist_ok=True)
-            self._incoming.mkdir(mode=0o700, exist_ok=True)
+            for private in (self._incoming, self._locks):
+                private.mkdir(mode=0o700, exist_ok=True)
 
     def path(self, project: str, filename: str) -> Path:
         """Where a wheel lies, or would. Raises WheelError where the names could lead elsewhere."""
@@ -80,24 +91,20 @@ class WheelStore:
         Raises WrongOffsetError where the file does not end at `offset`, WheelError where it would grow
         beyond `limit` bytes, StorageError on a full disk; none of them changes the file.
         """
-        with self._uploads, _as_storage_errors(path):
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with _as_storage_errors(path), open_locked(path, create=True) as descriptor:
+            size = os.fstat(descriptor).st_size
+            if offset != size:
+                raise WrongOffsetError(size, where=path.name)
+            if size + len(data) > limit:
+                raise WheelError(
+                    FailureReason.WHEEL_TOO_BIG, f"more than the {limit} bytes announced", where=path.name
+                )
             try:
-                size = os.fstat(descriptor).st_size
-                if offset != size:
-                    raise WrongOffsetError(size, where=path.name)
-                if size + len(data) > limit:
-                    raise WheelError(
-                        FailureReason.WHEEL_TOO_BIG, f"more than the {limit} bytes announced", where=path.name
-                    )
-                try:
-                    _write_all(descriptor, data, offset)
-                except OSError:
-                    os.ftruncate(descriptor, offset)  # the part comes again, as a whole
-                    raise
-                return size + len(data)
-            finally:
-                os.close(descriptor)
+                _write_all(descriptor, data, offset)
+            except OSError:
+                os.ftruncate(descriptor, offset)  # the part comes again, as a whole
+                raise
+            return size + len(data)
 
     def seal(self, path: Path) -> Path:
         """Close an upload, so that what is checked is what gets published; gives its new path.
@@ -106,43 +113,59 @@ class WheelStore:
         Raises WheelError where nothing was uploaded.
         """
         sealed = path.with_suffix(".sealed")
-        with self._uploads, _as_storage_errors(path):
-            if not sealed.exists():
-                if not path.exists():
+        with _as_storage_errors(path):
+            try:
+                with open_locked(path):  # nobody is in the middle of a part
+                    if not sealed.exists():
+                        path.rename(sealed)
+            except FileNotFoundError:
+                if not sealed.exists():
                     raise WheelError(
                         FailureReason.BUILDER_FAILED, "the builder reported a wheel, but sent none"
-                    )
-                path.rename(sealed)
+                    ) from None
         return sealed
 
     def discard(self, path: Path) -> None:
         """Throw an upload away, sealed or not."""
-        with self._uploads, _as_storage_errors(path):
-            path.unlink(missing_ok=True)
+        with _as_storage_errors(path):
+            with contextlib.suppress(FileNotFoundError):
+                _remove_upload(path)
             path.with_suffix(".sealed").unlink(missing_ok=True)
 
     @contextmanager
-    def publishing(self) -> Iterator[None]:
-        """One publication at a time: from the look whether a name is free to the commit that takes it."""
-        with self._publishing:
+    def publishing(self, project: str) -> Iterator[None]:
+        """One publication of a project at a time, over all masters: from the look whether a name is free to
+        the commit that takes it. Not to be entered twice by one thread.
+        """
+        stripe = zlib.crc32(project.encode()) % _STRIPES
+        with contextlib.ExitStack() as held:
+            with _as_storage_errors(self._locks):  # but not what happens inside
+                held.enter_context(locked(self._locks / f"publish-{stripe:02x}"))
             yield
 
+    def is_leftover(self, path: Path, project: str, filename: str) -> bool:
+        """True where other bytes than an upload's lie under a name: where it is free, a crash left them."""
+        final = self.path(project, filename)
+        with _as_storage_errors(final):
+            return final.exists() and not _same_bytes(path, final)
+
     def publish(
-        self, path: Path, project: str, filename: str, metadata: bytes, *, name_is_free: bool = False
+        self, path: Path, project: str, filename: str, metadata: bytes, *, name_is_ours: bool = False
     ) -> Path:
         """Put an upload in its public place, the metadata first; gives the path of the wheel.
 
-        However this is cut short, each name has either nothing or a whole file. Doing it again completes
-        it: the upload stays beside, as a second link, until it is discarded. A file that is there with
-        other bytes is never touched (StorageError), unless `name_is_free` says that the database has no
-        such wheel: then it is what a crash left.
+        To be called inside `publishing`. However this is cut short, each name has either nothing or a whole
+        file. Doing it again completes it: the upload stays beside, as a second link, until it is discarded.
+        A file that is there with other bytes is never touched (StorageError), unless `name_is_ours` says
+        that the database has no such wheel, and cannot come to have one but this: then it is what a crash
+        left.
         """
         final = self.path(project, filename)
         beside = self.metadata_path(project, filename)
-        with self._publishing, _as_storage_errors(final):
+        with _as_storage_errors(final):
             self._make_directory(final.parent)
             if final.exists() and not _same_bytes(path, final):
-                if not name_is_free:
+                if not name_is_ours:
                     raise StorageError("a published file never changes", where=str(final))
                 final.unlink()
             self._at_step("begin")
@@ -164,9 +187,10 @@ class WheelStore:
         removed = 0
         with _as_storage_errors(self._incoming):
             for entry in list(os.scandir(self._incoming)):
-                if entry.stat(follow_symlinks=False).st_mtime < oldest:
-                    Path(entry.path).unlink(missing_ok=True)
-                    removed += 1
+                with contextlib.suppress(FileNotFoundError):  # another master was quicker
+                    if entry.stat(follow_symlinks=False).st_mtime < oldest:
+                        _remove_upload(Path(entry.path))
+                        removed += 1
         return removed
 
     def free_bytes(self) -> int:
@@ -176,8 +200,10 @@ class WheelStore:
         return found.f_bavail * found.f_frsize
 
     def _make_directory(self, directory: Path) -> None:
-        if not directory.exists():
-            directory.mkdir(exist_ok=True)
+        directory.mkdir(exist_ok=True)
+        with os.scandir(directory) as entries:
+            is_new = next(entries, None) is None  # or a crash came between: its name may not be on the disk
+        if is_new:
             _sync_directory(directory.parent)
 
     def _put_metadata(self, metadata: bytes, final: Path) -> None:
@@ -190,6 +216,17 @@ class WheelStore:
         finally:
             temporary.unlink(missing_ok=True)
         _sync_directory(final.parent)
+
+
+def _remove_upload(path: Path) -> None:
+    """Remove a file of incoming/ when nobody is in the middle of a part of it; raises FileNotFoundError."""
+    try:
+        with open_locked(path):
+            path.unlink()
+    except OSError:
+        if not path.is_symlink():
+            raise
+        path.unlink()
 
 
 def _same_bytes(one: Path, other: Path) -> bool:

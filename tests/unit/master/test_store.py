@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -16,6 +17,7 @@ import pytest
 
 from piwheels_node.core.errors import StorageError, WheelError
 from piwheels_node.core.failure import FailureReason
+from piwheels_node.master.locks import open_locked
 from piwheels_node.master.store import WheelStore, WrongOffsetError
 
 NAME = "thing-1.0-py3-none-any.whl"
@@ -43,7 +45,8 @@ def publish(store, content=CONTENT):
 
 
 def files(tmp_path):
-    return {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    """All but the files that stand for locks."""
+    return {path.name for path in tmp_path.rglob("*") if path.is_file() and path.parent.name != "locks"}
 
 
 def test_an_upload_arrives_in_parts(store):
@@ -147,9 +150,14 @@ def test_a_published_file_never_changes(store):
 
 def test_a_file_that_the_database_does_not_know_is_replaced(store):
     """It was stored, and then the transaction failed; the next build has other bytes."""
+    assert not store.is_leftover(upload(store), "thing", NAME)
+    store.discard(store.incoming(1, "t" * 32))
     publish(store)
+    assert not store.is_leftover(upload(store), "thing", NAME)
+    store.discard(store.incoming(1, "t" * 32))
     path = upload(store, b"other")
-    store.publish(path, "thing", NAME, b"other metadata", name_is_free=True)
+    assert store.is_leftover(path, "thing", NAME)
+    store.publish(path, "thing", NAME, b"other metadata", name_is_ours=True)
 
     assert store.path("thing", NAME).read_bytes() == b"other"
     assert store.metadata_path("thing", NAME).read_bytes() == b"other metadata"
@@ -274,3 +282,158 @@ def test_a_root_that_cannot_be_used_is_a_storage_error(tmp_path):
     with pytest.raises(StorageError) as caught:
         WheelStore(tmp_path / "file")
     assert str(tmp_path / "file") in str(caught.value)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from piwheels_node.core.errors import WheelError
+from piwheels_node.master.store import WheelStore, WrongOffsetError
+store, letter = WheelStore(Path(sys.argv[1])), sys.argv[2].encode()
+path, offset, written = store.incoming(1, "t" * 32), 0, 0
+while True:
+    try:
+        offset = store.write_at(path, offset, letter * 1000, 200_000)
+        written += 1
+    except WrongOffsetError as error:
+        offset = error.offset
+    except WheelError:
+        break
+print(written)
+"""
+
+
+def start(program, *words):
+    return subprocess.Popen([sys.executable, "-c", program, *map(str, words)], stdout=subprocess.PIPE)
+
+
+def test_parts_that_come_through_several_processes_at_once_never_mix(store, tmp_path):
+    writers = [start(WRITER, tmp_path, letter) for letter in "abc"]
+    written = [int(writer.communicate(timeout=30)[0]) for writer in writers]
+
+    content = store.incoming(1, "t" * 32).read_bytes()
+    blocks = [content[at : at + 1000] for at in range(0, len(content), 1000)]
+    assert sum(written) == len(blocks) == 200
+    assert all(len(set(block)) == 1 for block in blocks)
+
+
+SEALER = """
+import sys
+from pathlib import Path
+from piwheels_node.core.errors import WheelError
+from piwheels_node.master.store import WheelStore
+store = WheelStore(Path(sys.argv[1]))
+print(store.seal(store.incoming(1, "t" * 32)).read_bytes().decode())
+"""
+
+
+def test_what_one_process_sealed_another_one_finds_whatever_was_uploaded_since(store, tmp_path):
+    store.seal(upload(store, b"good"))
+    upload(store, b"evil")
+    sealers = [start(SEALER, tmp_path) for _ in range(2)]
+
+    assert {sealer.communicate(timeout=30)[0] for sealer in sealers} == {b"good\n"}
+
+
+def test_sealing_waits_for_a_part_that_is_being_written(store):
+    path = upload(store, b"first ")
+    sealed = []
+    with open_locked(path) as descriptor:
+        sealing = threading.Thread(target=lambda: sealed.append(store.seal(path)))
+        sealing.start()
+        sealing.join(0.1)
+        assert path.exists()
+        os.pwrite(descriptor, b"second", 6)
+    sealing.join()
+
+    assert sealed[0].read_bytes() == b"first second"
+
+
+def test_a_part_that_waited_while_the_upload_was_thrown_away_goes_into_no_lost_file(store):
+    path = upload(store, b"old")
+    caught = []
+
+    def write():
+        try:
+            store.write_at(path, 3, b"new", 100)
+        except WrongOffsetError as error:
+            caught.append(error.offset)
+
+    with open_locked(path):
+        writing = threading.Thread(target=write)
+        writing.start()
+        writing.join(0.1)
+        path.unlink()
+    writing.join()
+
+    assert caught == [0]
+
+
+PUBLISHER = """
+import os, signal, sys
+from pathlib import Path
+from piwheels_node.master.store import WheelStore
+root, job, step, name = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+def die(now):
+    if now == step:
+        os.kill(os.getpid(), signal.SIGKILL)
+store = WheelStore(root, at_step=die)
+path = store.incoming(job, "t" * 32)
+with store.publishing("thing"):
+    taken = (root / "taken").exists()  # stands for the database
+    if not taken:
+        store.publish(path, "thing", name, b"metadata of %d" % job, name_is_ours=True)
+        (root / "taken").write_text(str(job))
+store.discard(path)
+print("taken" if taken else "published")
+"""
+
+
+@pytest.mark.parametrize("step", ["none", *STEPS])
+def test_of_two_masters_that_publish_one_name_one_wins_even_where_the_other_is_killed(store, tmp_path, step):
+    for job in (1, 2):
+        upload(store, b"bytes of %d" % job, job_id=job)
+    first, second = start(PUBLISHER, tmp_path, 1, step, NAME), start(PUBLISHER, tmp_path, 2, "none", NAME)
+    said = first.communicate(timeout=30)[0], second.communicate(timeout=30)[0]
+
+    winner = (tmp_path / "taken").read_text()
+    assert store.path("thing", NAME).read_bytes() == b"bytes of %s" % winner.encode()
+    assert store.metadata_path("thing", NAME).read_bytes() == b"metadata of %s" % winner.encode()
+    if step == "none":
+        assert sorted(said) == [b"published\n", b"taken\n"]
+    else:
+        assert said in {(b"", b"published\n"), (b"taken\n", b"published\n")}
+
+
+def test_publications_of_different_projects_do_not_wait_for_each_other(store):
+    with store.publishing("thing"), store.publishing("other"):
+        pass
+
+
+def test_a_publication_waits_for_another_one_of_its_project_in_another_process(store, tmp_path):
+    upload(store)
+    with store.publishing("thing"):
+        publisher = start(PUBLISHER, tmp_path, 1, "none", NAME)
+        with pytest.raises(subprocess.TimeoutExpired):
+            publisher.communicate(timeout=0.6)
+        assert not store.path("thing", NAME).exists()
+
+    assert publisher.communicate(timeout=30)[0] == b"published\n"
+
+
+def test_two_processes_clean_at_once(store, tmp_path):
+    for job in range(300):
+        path = upload(store, b"x", job_id=job)
+        os.utime(path, (1, 1))
+    program = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from piwheels_node.master.store import WheelStore
+print(WheelStore(Path(sys.argv[1])).clean(datetime.now(UTC)))
+"""
+    cleaners = [start(program, tmp_path) for _ in range(2)]
+    removed = [int(cleaner.communicate(timeout=30)[0]) for cleaner in cleaners]
+
+    assert sum(removed) == 300
+    assert not list((tmp_path / "incoming").iterdir())
