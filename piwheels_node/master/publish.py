@@ -244,8 +244,7 @@ def _make_public(
         project = session.get_one(Job, lease.job_id).release.project.name
     with store.publishing(project):  # two targets may build the same py3-none-any wheel at the same moment
         with database.read() as session:
-            release = session.get_one(Job, lease.job_id).release
-            if name_is_taken(session, release, filename):
+            if name_is_taken(session, session.get_one(Job, lease.job_id).release, filename):
                 raise _taken(filename)
         has_leftover = store.is_leftover(sealed, project, filename)
         if not has_leftover:
