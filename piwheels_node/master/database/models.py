@@ -159,7 +159,8 @@ class Builder(Model):
     """A machine that builds. Its key is stored as a SHA-256 only.
 
     `mode` is what a person has told it, `paused_itself` why it takes no jobs by its own decision. `orders`
-    grows with each change of what it is told. `session` is the process that speaks for it.
+    grows with each change of what it is told. `session` is the process that speaks for it, `memory_bytes`
+    what one build may use there.
     """
 
     __tablename__ = "builder"
@@ -174,6 +175,7 @@ class Builder(Model):
     orders: Mapped[int] = mapped_column(default=0, server_default="0")
     session: Mapped[str | None] = mapped_column(String(64))
     slots: Mapped[int] = mapped_column(default=1, server_default="1")
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
     version: Mapped[str | None] = mapped_column(String(50))
     fingerprint: Mapped[str | None] = mapped_column(String(64))
     machine: Mapped[dict[str, Any] | None]
@@ -265,6 +267,12 @@ class Job(Model):
             "lease_until_at",
             sqlite_where=text("state = 'leased'"),
             postgresql_where=text("state = 'leased'"),
+        ),
+        Index(
+            "ix_job_quarantined",
+            "id",
+            sqlite_where=text("state = 'quarantined'"),
+            postgresql_where=text("state = 'quarantined'"),
         ),
     )
 

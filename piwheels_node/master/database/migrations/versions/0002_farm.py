@@ -56,6 +56,7 @@ def _builders() -> None:
         sa.Column("orders", sa.Integer(), server_default="0", nullable=False),
         sa.Column("session", sa.String(length=64), nullable=True),
         sa.Column("slots", sa.Integer(), server_default="1", nullable=False),
+        sa.Column("memory_bytes", sa.BigInteger(), nullable=True),
         sa.Column("version", sa.String(length=50), nullable=True),
         sa.Column("fingerprint", sa.String(length=64), nullable=True),
         sa.Column("machine", sa.JSON(), nullable=True),
@@ -78,6 +79,8 @@ def _jobs() -> None:
     op.create_index(
         "ix_job_delayed", "job", ["not_before_at"], sqlite_where=delayed, postgresql_where=delayed
     )
+    poison = sa.text("state = 'quarantined'")
+    op.create_index("ix_job_quarantined", "job", ["id"], sqlite_where=poison, postgresql_where=poison)
     op.create_table(
         "job_avoidance",
         sa.Column("job_id", _ID, nullable=False),
