@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The HTTP client of a master, for builders, commands and screens.
 
-    transport    connections, which certificate is believed, and what errors mean
+    transport    connections, and what errors mean
+    pinning      which certificate is believed; join tokens
     working      what a builder says: hello, lease, heartbeat, log, wheel, report
     asking       what people ask: builds, status, builders, orders, join tokens
 

@@ -2,8 +2,7 @@
 """Connections to a master: which certificate is believed, how a request is made, what its errors mean.
 
 Plain HTTP is refused but to this machine itself: a key must not travel in the clear. Where a certificate is
-given (PEM), a server is believed exactly if it shows that one: neither its names nor the authorities that the
-system trusts count, since the certificate itself came with the join token.
+given (PEM), a server is believed exactly if it shows that one (`pinning`).
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import httpx
 from pydantic import TypeAdapter, ValidationError
 
 from piwheels_node import __version__
+from piwheels_node.client.pinning import trusting
 from piwheels_node.core.errors import (
     KeyRefusedError,
     LeaseLostError,
@@ -81,6 +81,7 @@ class Transport:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self.url = url.rstrip("/")
+        self.session = session
         on_this_machine = is_loopback(self.url)
         headers = {"User-Agent": f"piwheels-node/{__version__}"}
         if key:
@@ -182,38 +183,6 @@ class Transport:
             return adapter.validate_json(answer.content)
         except ValidationError as error:
             raise _unreadable(answer) from error
-
-
-def trusting(certificate: str) -> ssl.SSLContext:
-    """A context that believes the server that shows this certificate (PEM), and no other.
-
-    The certificate is the only anchor, and need not be an authority's (partial chain), so one that it has
-    not signed cannot pass; and one that an authority in its place has signed is compared byte for byte.
-    Raises UsageError where it is no certificate.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # it is known by itself, whatever the machine is called
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    try:
-        expected = ssl.PEM_cert_to_DER_cert(certificate)
-        context.load_verify_locations(cadata=certificate)
-    except (ValueError, ssl.SSLError) as error:
-        raise UsageError(f"this is not a certificate: {error}", hint="join the master again") from error
-    context.sslsocket_class = _exactly(expected)
-    return context
-
-
-def _exactly(expected: bytes) -> type[ssl.SSLSocket]:
-    class Exactly(ssl.SSLSocket):
-        """A socket whose handshake fails unless the server shows the expected certificate (DER)."""
-
-        def do_handshake(self, block: bool = False) -> None:
-            super().do_handshake(block)
-            if self.getpeercert(binary_form=True) != expected:
-                raise ssl.SSLCertVerificationError("it is not the certificate that the join token names")
-
-    return Exactly
 
 
 def _is_about_certificate(error: BaseException) -> bool:

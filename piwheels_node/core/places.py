@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Where things are in a data directory, as paths below it.
+
+    certificate.pem     the master's own certificate, for everybody to read
+    keys/               keys, for the owner only
+    endpoint.json       where the master listens, while it runs
+    membership/         which master this machine's builder has joined, and its key there
+    builder/            what the builder works with
+
+This module imports only the standard library.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CERTIFICATE = Path("certificate.pem")
+CERTIFICATE_KEY = Path("keys", "certificate.key")
+OPERATOR_KEY = Path("keys", "operator.key")
+BUILDER_KEY = Path("keys", "builder.key")
+"""The key of the builder of `standalone`."""
+
+ENDPOINT = Path("endpoint.json")
+MEMBERSHIP = Path("membership")
+BUILDER = Path("builder")
