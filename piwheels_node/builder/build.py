@@ -40,6 +40,8 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _ROUNDS = 3
 """How often a backend may ask for more before we believe that it will never be content."""
 
+_LOOK_S = 0.25
+
 
 @dataclass
 class Record:
@@ -129,7 +131,9 @@ class Build:
 
     def _steps_in(self, room: Room, hooks: Hooks) -> Wheel:
         with self._step(Step.FETCH):
-            archive = fetch(self.lease.sdist, self.workshop.downloads, self.workshop.settings.builder)
+            archive = fetch(
+                self.lease.sdist, self.workshop.downloads, self.workshop.settings.builder, stop=self.stop
+            )
             source = room.path / "src"
             unpack(archive, source, self.workshop.settings.builder, room_bytes=room.max_bytes)
             (room.path / "out").mkdir()
@@ -143,7 +147,7 @@ class Build:
         asked: list[str] = []
         for _ in range(_ROUNDS):
             with self._step(Step.PREPARE):
-                environment = self.workshop.environments.get([*system.requires, *asked])
+                environment = self.workshop.environments.get([*system.requires, *asked], stop=self.stop)
                 self.record.requirements = [str(pin) for pin in environment.pins]
             request = {
                 "backend": system.backend,
@@ -168,14 +172,25 @@ class Build:
 
     @contextmanager
     def _step(self, step: Step) -> Iterator[None]:
-        if self.stop.is_set():
-            raise StoppedError
+        self._pass_gate()
         self.on_step(step)
-        started = time.monotonic()
+        started, stood_s = time.monotonic(), self._stood_s()
         try:
             yield
         finally:
-            self.record.steps.append(StepTime(step=step, duration_s=time.monotonic() - started))
+            taken_s = time.monotonic() - started - (self._stood_s() - stood_s)
+            self.record.steps.append(StepTime(step=step, duration_s=max(0.0, taken_s)))
+
+    def _pass_gate(self) -> None:
+        """Begin no step while builds must stand still; raises StoppedError where we are to stop."""
+        while not self.stop.is_set():
+            if self.pause is None or self.pause.wait_open(_LOOK_S):
+                return
+        raise StoppedError
+
+    def _stood_s(self) -> float:
+        """For how long we have stood still so far; what a step takes is what it works."""
+        return self.pause.closed_s if self.pause else 0.0
 
     def _blame(self, reason: FailureReason, what: str, captured: str | None, evidence: str | None) -> None:
         self.record.reason = reason

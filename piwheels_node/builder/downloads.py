@@ -46,18 +46,28 @@ class Downloads:
     """A cache of files below `root`, one directory per hash. Safe to use from several threads."""
 
     def __init__(self, root: Path, stop: threading.Event) -> None:
-        """`stop` makes `get` end at once. What a builder that was killed had begun to fetch is removed."""
+        """`stop` makes every `get` end at once. What a killed builder had begun to fetch is removed."""
         self.root = root
         self.stop = stop
         root.mkdir(parents=True, exist_ok=True)
         for partial in root.glob(f"{_PARTIAL}*"):
             partial.unlink(missing_ok=True)
 
-    def get(self, url: str, sha256: str | None, filename: str, max_bytes: int) -> Path:
+    def get(
+        self,
+        url: str,
+        sha256: str | None,
+        filename: str,
+        max_bytes: int,
+        *,
+        stop: threading.Event | None = None,
+    ) -> Path:
         """The file at `url`; raises BuildError: fetch-failed, hash-mismatch, out-of-disk.
 
-        Without `sha256` the bytes are believed: only for indexes that give no hashes.
+        Without `sha256` the bytes are believed: only for indexes that give no hashes. `stop` makes this one
+        end at once.
         """
+        stop = stop or self.stop
         if sha256:
             path = self._path(sha256, filename)
             with contextlib.suppress(FileNotFoundError):
@@ -66,10 +76,10 @@ class Downloads:
                     return path
         for tried in range(1, _TRIES + 1):
             try:
-                return self._unless_stopped(lambda: self._fetch(url, sha256, filename, max_bytes))
+                return self._unless_stopped(lambda: self._fetch(url, sha256, filename, max_bytes, stop), stop)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500  # noqa: PLR2004
-                if refused or tried == _TRIES or self.stop.wait(_RETRY_S * tried):
+                if refused or tried == _TRIES or stop.wait(_RETRY_S * tried):
                     raise BuildError(
                         FailureReason.FETCH_FAILED,
                         f"{filename} could not be downloaded: {error}",
@@ -84,7 +94,7 @@ class Downloads:
                 raise
         raise AssertionError("unreachable")
 
-    def _unless_stopped(self, fetch: Callable[[], Path]) -> Path:
+    def _unless_stopped(self, fetch: Callable[[], Path], stop: threading.Event) -> Path:
         """What `fetch` gives; raises BuildError at once where we are to stop, whatever it waits for."""
         outcome: concurrent.futures.Future[Path] = concurrent.futures.Future()
 
@@ -96,7 +106,7 @@ class Downloads:
 
         threading.Thread(target=work, name="download", daemon=True).start()
         while not concurrent.futures.wait([outcome], _WAKE_S).done:
-            if self.stop.is_set():
+            if stop.is_set() or self.stop.is_set():
                 raise _stopped()
         return outcome.result()
 
@@ -117,10 +127,12 @@ class Downloads:
     def _path(self, sha256: str, filename: str) -> Path:
         return self.root / sha256 / os.path.basename(filename)
 
-    def _fetch(self, url: str, sha256: str | None, filename: str, max_bytes: int) -> Path:
+    def _fetch(
+        self, url: str, sha256: str | None, filename: str, max_bytes: int, stop: threading.Event
+    ) -> Path:
         digest, size = hashlib.sha256(), 0
         with tempfile.NamedTemporaryFile(dir=self.root, prefix=_PARTIAL) as partial:
-            for chunk in self._stream(url):
+            for chunk in self._stream(url, stop):
                 size += len(chunk)
                 if size > max_bytes:
                     raise BuildError(
@@ -144,7 +156,7 @@ class Downloads:
                 os.link(partial.name, path)
         return path
 
-    def _stream(self, url: str) -> Iterator[bytes]:
+    def _stream(self, url: str, stop: threading.Event) -> Iterator[bytes]:
         parts = urlsplit(url)
         if parts.scheme == "file":
             with open(unquote(parts.path), "rb") as file:
@@ -154,7 +166,7 @@ class Downloads:
         with self._client.stream("GET", url) as response:
             response.raise_for_status()
             for chunk in response.iter_bytes(_CHUNK):
-                if self.stop.is_set():
+                if stop.is_set() or self.stop.is_set():
                     raise _stopped()
                 yield chunk
 

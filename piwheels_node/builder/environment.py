@@ -51,6 +51,8 @@ _FORMAT = "1"  # part of every key: raise it when the layout changes
 _MOUNTED = Path("/env")
 _WHEEL_BYTES = 1 << 30
 _RESOLVE_TIMEOUT_S = 600
+_LOOK_S = 0.05
+_STOPPED = "the builder was asked to stop"
 _UNSATISFIED = re.compile(
     r"(?:No matching distribution found for|Could not find a version that satisfies the requirement)"
     r" ([^\s(]+)"
@@ -106,17 +108,21 @@ class EnvironmentCache:
         for name in ("resolved", "ready", "making"):
             (root / name).mkdir(parents=True, exist_ok=True)
 
-    def get(self, requirements: Sequence[str]) -> Environment:
-        """The environment for these requirements, made now where there is none; raises BuildError."""
+    def get(self, requirements: Sequence[str], *, stop: threading.Event | None = None) -> Environment:
+        """The environment for these requirements, made now where there is none; raises BuildError.
+
+        `stop` makes this one end at once; the `stop` of the cache, all of them.
+        """
+        stop = stop or self.stop
         wanted = self._wanted(requirements)
-        pins = self._resolve(wanted)
+        pins = self._resolve(wanted, stop)
         key = self._key(pins)
         path = self.root / "ready" / key
-        with self._only_one(key):
+        with self._only_one(key, stop):
             try:
                 os.utime(path)
             except FileNotFoundError:
-                self._make(key, pins, path)
+                self._make(key, pins, path, stop)
         return Environment(key, path, pins)
 
     def shrink(self) -> int:
@@ -136,31 +142,36 @@ class EnvironmentCache:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
     @contextlib.contextmanager
-    def _only_one(self, key: str) -> Iterator[None]:
+    def _only_one(self, key: str, stop: threading.Event) -> Iterator[None]:
         """Keep everybody else from making the same thing at the same time."""
         with open(self.root / "making" / f"{key}.lock", "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                if stop.wait(_LOOK_S) or self.stop.is_set():
+                    raise BuildError(FailureReason.BUILDER_FAILED, _STOPPED)
             yield
 
     # --- resolving ---------------------------------------------------------------------------------
 
-    def _resolve(self, wanted: tuple[str, ...]) -> tuple[Pin, ...]:
+    def _resolve(self, wanted: tuple[str, ...], stop: threading.Event) -> tuple[Pin, ...]:
         if not wanted:
             return ()
         about = json.dumps([_FORMAT, self.interpreter.version_text, self.index_url, wanted])
         name = hashlib.sha256(about.encode()).hexdigest()[:32]
         path = self.root / "resolved" / f"{name}.json"
-        with self._only_one(name):
+        with self._only_one(name, stop):
             try:
                 if time.time() - path.stat().st_mtime < self.settings.resolve_max_age_s:
                     return tuple(Pin(**one) for one in json.loads(path.read_text())["pins"])
             except (OSError, ValueError, KeyError, TypeError):
                 pass  # not there, or not readable: asked again, and written anew
-            pins = self._ask_pip(wanted)
+            pins = self._ask_pip(wanted, stop)
             _write_whole(path, json.dumps({"wanted": wanted, "pins": [asdict(pin) for pin in pins]}))
         return pins
 
-    def _ask_pip(self, wanted: tuple[str, ...]) -> tuple[Pin, ...]:
+    def _ask_pip(self, wanted: tuple[str, ...], stop: threading.Event) -> tuple[Pin, ...]:
         with tempfile.TemporaryDirectory(dir=self.root / "making") as directory:
             report, said = Path(directory, "report.json"), Path(directory, "output")
             command = [sys.executable, "-m", "pip", "--python", str(self.interpreter.path), "install"]
@@ -169,12 +180,12 @@ class EnvironmentCache:
             command += ["--index-url", self.index_url] if self.index_url else []
             command += ["--extra-index-url", self.extra_index_url] if self.extra_index_url else []
             with said.open("wb") as output:
-                code = self._call([*command, *wanted], output)
+                code = self._call([*command, *wanted], output, stop)
             if code != 0:
                 raise _unresolved(said.read_text(errors="replace"), wanted)
             return tuple(sorted(map(_pin, json.loads(report.read_text())["install"]), key=str))
 
-    def _call(self, command: list[str], output: Any) -> int:
+    def _call(self, command: list[str], output: Any, stop: threading.Event) -> int:
         """Run one of our own helpers, and end it at once when we are asked to stop."""
         environ = {key: value for key, value in os.environ.items() if key != "PIP_REQUIRE_VIRTUALENV"}
         with subprocess.Popen(
@@ -189,15 +200,19 @@ class EnvironmentCache:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return process.wait(0.1)
-                if self.stop.is_set() or time.monotonic() - started > _RESOLVE_TIMEOUT_S:
+                stopped = stop.is_set() or self.stop.is_set()
+                if stopped or time.monotonic() - started > _RESOLVE_TIMEOUT_S:
                     os.killpg(process.pid, signal.SIGKILL)  # pip --python is two processes
-                    what = "the builder was asked to stop" if self.stop.is_set() else f"{command[0]} hangs"
+                    what = _STOPPED if stopped else f"{command[0]} hangs"
                     raise BuildError(FailureReason.BUILDER_FAILED, what)
 
     # --- making ------------------------------------------------------------------------------------
 
-    def _make(self, key: str, pins: Sequence[Pin], path: Path) -> None:
-        wheels = [self.downloads.get(pin.url, pin.sha256, _filename(pin.url), _WHEEL_BYTES) for pin in pins]
+    def _make(self, key: str, pins: Sequence[Pin], path: Path, stop: threading.Event) -> None:
+        wheels = [
+            self.downloads.get(pin.url, pin.sha256, _filename(pin.url), _WHEEL_BYTES, stop=stop)
+            for pin in pins
+        ]
         staging = self.root / "making" / key
         remove_tree(staging) if staging.exists() else None
         try:
@@ -205,7 +220,7 @@ class EnvironmentCache:
             self._lay_out(staging)
             for wheel in wheels:
                 self._add(wheel, staging)
-            self._compile(staging)
+            self._compile(staging, stop)
             _allow_reading(staging)
             staging.rename(path)
         except OSError as error:
@@ -256,12 +271,12 @@ class EnvironmentCache:
                 captured=wheel.name,
             ) from error
 
-    def _compile(self, environment: Path) -> None:
+    def _compile(self, environment: Path, stop: threading.Event) -> None:
         """Compile with the target's Python: the environment is read-only later, and importing is time."""
         packages = str(self._packages(environment))
         prefix = ["-s", str(environment), "-p", str(_MOUNTED)]
         command = [str(self.interpreter.path), "-I", "-S", "-m", "compileall", "-q", *prefix, packages]
-        self._call(command, subprocess.DEVNULL)  # files for other Pythons may not compile: no fault
+        self._call(command, subprocess.DEVNULL, stop)  # files for other Pythons may not compile: no fault
 
 
 def _pin(entry: dict[str, Any]) -> Pin:

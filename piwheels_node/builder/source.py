@@ -15,6 +15,7 @@ import posixpath
 import shutil
 import stat
 import tarfile
+import threading
 import tomllib
 import zipfile
 import zlib
@@ -64,9 +65,11 @@ class _Member:
     handle: Any
 
 
-def fetch(sdist: SdistFile, downloads: Downloads, settings: BuilderSettings) -> Path:
+def fetch(
+    sdist: SdistFile, downloads: Downloads, settings: BuilderSettings, *, stop: threading.Event | None = None
+) -> Path:
     """Download a source archive, or take it from the cache; raises BuildError."""
-    return downloads.get(sdist.url, sdist.sha256, sdist.filename, settings.sdist_max_bytes)
+    return downloads.get(sdist.url, sdist.sha256, sdist.filename, settings.sdist_max_bytes, stop=stop)
 
 
 def unpack(
