@@ -15,6 +15,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import secrets
 import socket
 import threading
 from pathlib import Path
@@ -48,7 +49,9 @@ class Standalone:
         delay_s = min(settings.master.retry_delay_s, _RETRY_DELAY_S)
         self.data = data
         self.settings = dataclasses.replace(
-            settings, master=dataclasses.replace(settings.master, retry_delay_s=delay_s)
+            settings,
+            master=dataclasses.replace(settings.master, retry_delay_s=delay_s),
+            builder=dataclasses.replace(settings.builder, pause_disk_bytes=0),  # nobody else could build it
         )
         self.observer = observer
         self.url = ""
@@ -80,7 +83,7 @@ class Standalone:
                 stop=threading.Event(),
             )
             closing.callback(workshop.close)
-            client = MasterClient(self.url, builder_key)
+            client = MasterClient(self.url, builder_key, session=secrets.token_urlsafe(16))
             closing.callback(client.close)
             builder = BuilderService(client, workshop, slots=slots(), observer=self.observer)
             closing.callback(builder.stop)

@@ -1,125 +1,312 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The builder's life: lease a job, build it, hand the wheel and the log back, again.
 
-Each slot is one thread that does one build at a time. While it builds, a second thread tells the master
-that it lives, sends what the log has grown by, and stops the build where the lease was lost. A master that
-cannot be reached costs time only: what there is to say is said again until the lease is over.
+    slot-N     a thread per build at a time; the first that is free waits for a job, for all of them
+    lease-N    a companion for each build (`assignment`): heartbeats, the log, a lost lease
+    orders     a long poll (`orders`): run, pause, drain, skip
+    lookout    a look at the machine every few seconds (`lookout`): heat, power, memory, disk
+
+Two things close the gate at which all builds stand still: an order to pause, and the machine's own state.
+Heartbeats go on meanwhile, so the lease lives. A builder that waits for work has two requests open and
+wakes four times a minute.
+
+A master that is away costs time only. Where the key is somebody else's by now, or opens nothing any more,
+the service ends for good: `wait` returns, and `error` says why.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Protocol, TypeVar
 
-from piwheels_node.builder.build import Build, Record
-from piwheels_node.builder.files import sha256_of
-from piwheels_node.builder.health import health
-from piwheels_node.builder.hooks import StoppedError
+from piwheels_node import __version__
+from piwheels_node.builder.assignment import Assignment, Observer
+from piwheels_node.builder.conditions import Cause, Judgement, unfit
+from piwheels_node.builder.health import Sensors
+from piwheels_node.builder.lookout import Lookout
+from piwheels_node.builder.orders import OrderListener
+from piwheels_node.builder.patience import Patience
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.client import MasterClient
-from piwheels_node.core.errors import LeaseLostError, MasterError, MasterUnreachableError, StorageError
-from piwheels_node.core.failure import FailureReason
-from piwheels_node.core.jobs import Outcome, Step
+from piwheels_node.core.builders import BuilderState, Mode
+from piwheels_node.core.errors import KeyRefusedError, MasterError, StorageError, SupersededError
 from piwheels_node.core.messages import (
-    LOG_PART_BYTES,
-    Heartbeat,
     Hello,
     Lease,
     LeaseRequest,
-    LogPart,
+    Machine,
     OfferedTarget,
-    Report,
+    Orders,
     ReportAnswer,
-    WheelClaim,
 )
 
+__all__ = ["BuilderService", "Observer"]
+
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
-_POLL_S = 20.0
-_LOG_PART_BYTES = 1 << 20
-_LOG_EVERY_S = 1.0
+_POLL_S = 50.0
+_TOO_SOON_S = 1.0
+"""A master that has no job before this time is being stopped."""
+
 _LEAVE_S = 0.25
-"""How long a slot that waits for a job may take to hear that there will be none, before it is left alone."""
-_RETRY_S = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""How long threads that wait for the master may take to hear that it is over, before they are left alone."""
 
-
-class Observer(Protocol):
-    """Who wants to see what the builder does; called from its threads."""
-
-    def started(self, lease: Lease) -> None:
-        """A job was leased."""
-
-    def step(self, lease: Lease, step: Step) -> None:
-        """A step begins."""
-
-    def finished(self, lease: Lease, answer: ReportAnswer | None) -> None:
-        """The job is done with; None where it was handed back or lost."""
+_MEMORY_PATIENCE_S = 120.0
+"""Builds that stand still keep their memory: where it is short for so long, the youngest gives up."""
 
 
 class BuilderService:
-    """Builds what one master has for this machine, until it is stopped."""
+    """Builds what one master has for this machine, until it is stopped.
+
+    `client` shows the session of this process, drawn at random (`core.messages.Hello`). `machine` is what
+    the master is told of this computer, `sensors` where its state is read.
+    """
 
     def __init__(
-        self, client: MasterClient, workshop: Workshop, *, slots: int, observer: Observer | None = None
+        self,
+        client: MasterClient,
+        workshop: Workshop,
+        *,
+        slots: int,
+        observer: Observer | None = None,
+        machine: Machine | None = None,
+        sensors: Sensors | None = None,
     ) -> None:
         self.client = client
         self.workshop = workshop
+        self.slots = slots
         self.observer = observer
+        self.machine = machine
+        self.sensors = sensors or Sensors(workshop.root)
+        self.error: MasterError | None = None
+        self.orders = Orders(serial=-1)
         self._stop = threading.Event()
-        self._working: set[threading.Event] = set()
+        self._ended = threading.Event()
+        self._working: list[Assignment] = []
         self._guard = threading.Condition()
+        self._turn = threading.Lock()
+        self._away = False
+        self._made_room_s = 0.0
+        self._told_paused: str | None = None
+        self._paused_before: str | None = None
+        self._lookout = Lookout(
+            self.sensors,
+            workshop.settings.builder,
+            seen=self._seen,
+            busy=lambda: bool(self._working),
+            stop=self._stop,
+        )
+        self._listener = OrderListener(
+            client,
+            obey=self._obey,
+            end=self._end,
+            paused_itself=lambda: self._lookout.judgement.idle,
+            stop=self._stop,
+        )
         self._threads = [
             threading.Thread(target=self._slot, name=f"slot-{number}", daemon=True)
             for number in range(1, slots + 1)
         ]
 
+    # --- for the one who runs it -------------------------------------------------------------------
+
     def start(self) -> None:
         """Tell the master what is offered here, and begin to take jobs; raises MasterError."""
-        self.client.hello(Hello(targets=[self._offer()]))
+        hello = Hello(
+            targets=[self._offer()],
+            session=self.client.session,
+            version=__version__,
+            slots=self.slots,
+            machine=self.machine,
+        )
+        orders = self.client.hello(hello)
+        self._obey(orders)
+        self._lookout.start()
+        self._listener.start(orders)
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
         """Give up what is in hand: it goes back to the queue. Returns when all sandboxes are gone.
 
-        A slot that waits for a job is left to wait: it gives back what it may still get.
+        A thread that waits for the master is left to wait: it gives back what it may still get.
         """
+        self._halt(Assignment.stop)
         with self._guard:
-            self._stop.set()
-            for event in self._working:
-                event.set()
-            self.workshop.stop.set()  # last: what this ends must know by then that it was no failure
             self._guard.wait_for(lambda: not self._working)
+        until = time.monotonic() + _LEAVE_S
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join(_LEAVE_S)
+                thread.join(max(0.0, until - time.monotonic()))
+        self._listener.join(max(0.0, until - time.monotonic()))
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the service has ended by itself; True where it has, and `error` says why."""
+        return self._ended.wait(timeout_s)
+
+    @property
+    def paused(self) -> str | None:
+        """Why no jobs are taken now; None: they are."""
+        with self._guard:
+            return self._why_not()
+
+    # --- what others decide ------------------------------------------------------------------------
+
+    def _obey(self, orders: Orders) -> None:
+        """Do as the master says; jobs to be skipped are asked for, since they may have been leased anew."""
+        with self._guard:
+            if orders.state is not self.orders.state and orders.state is BuilderState.PENDING:
+                _log.warning("the master takes this builder once a person approves it")
+            self.orders = orders
+            skipped = [one for one in self._working if one.lease.job_id in orders.skip]
+        for one in skipped:
+            one.check()
+        self._pause_or_go_on()
+
+    def _seen(self, judgement: Judgement) -> None:
+        """Act on a look at the machine."""
+        self._pause_or_go_on()
+        if judgement.idle != self._told_paused:
+            self._told_paused = judgement.idle
+            self._listener.tell()
+        self._make_room(judgement)
+
+    def _make_room(self, judgement: Judgement) -> None:
+        """Give the youngest build up where standing still does not bring memory back."""
+        short, now_s = judgement.standing.get(Cause.MEMORY), time.monotonic()
+        if short is None or now_s - max(short.since_s, self._made_room_s) < _MEMORY_PATIENCE_S:
+            return
+        with self._guard:
+            self._made_room_s = now_s
+            youngest = self._working[-1] if self._working else None
+        if youngest:
+            youngest.refuse(short.sentence)
+
+    def _pause_or_go_on(self) -> None:
+        """Close or open the gate, and tell who waits or wants to know."""
+        with self._guard:
+            before = self._paused_before
+            ordered = self._ordered() if self.orders.mode is Mode.PAUSE else None
+            still = ordered or self._lookout.judgement.freeze
+            if still:
+                self.workshop.gate.close(still)
+            else:
+                self.workshop.gate.open()
+            self._paused_before = now = self._why_not()
+            self._guard.notify_all()
+        if now == before:
+            return
+        if now:
+            _log.warning("no jobs are taken: %s", now)
+        else:
+            _log.info("jobs are taken again")
+        if self.observer:
+            self.observer.paused(now)
+
+    def _why_not(self) -> str | None:
+        return self._ordered() or self._lookout.judgement.idle
+
+    def _ordered(self) -> str | None:
+        """What the master said that keeps us from taking jobs."""
+        if self.orders.state is not BuilderState.ACTIVE:
+            return f"this builder is {self.orders.state.value} on its master"
+        if self.orders.mode is Mode.RUN:
+            return None
+        return f"told to {self.orders.mode.value}" + (f": {self.orders.why}" if self.orders.why else "")
+
+    def _end(self, error: MasterError) -> None:
+        """Stop for good: nothing that is said with this key is heard any more."""
+        with self._guard:
+            if self.error or self._stop.is_set():
+                return
+            self.error = error
+        _log.error("%s", error)
+        self._halt(Assignment.void)
+        self._ended.set()
+
+    def _halt(self, give_up: Callable[[Assignment], None]) -> None:
+        with self._guard:
+            self._stop.set()
+            for one in self._working:
+                give_up(one)
+            self.workshop.stop.set()  # last: what this ends must know by then that it was no failure
+            self._guard.notify_all()
+
+    # --- jobs --------------------------------------------------------------------------------------
 
     def _slot(self) -> None:
-        failures = 0
+        """One build after the other."""
         while not self._stop.is_set():
             try:
-                lease = self._lease()
-                failures = 0
+                with self._turn:
+                    lease = self._next()
                 if lease:
                     self._work(lease)
+            except (SupersededError, KeyRefusedError) as error:
+                self._end(error)
             except (MasterError, StorageError) as error:
-                if self._stop.is_set():
-                    return
                 _log.warning("%s", error)
-                self._stop.wait(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
-                failures += 1
             except Exception:  # noqa: BLE001 - the boundary of a slot: one broken job must not end the builder
-                _log.exception("a slot failed")
-                self._stop.wait(_RETRY_S[-1])
+                if not self._stop.is_set():  # then it is the client, which was closed under our hands
+                    _log.exception("a slot failed")
+                self._stop.wait(_TOO_SOON_S)
 
-    def _lease(self) -> Lease | None:
-        return self.client.lease(LeaseRequest(targets=[self._offer()], wait_s=_POLL_S))
+    def _next(self) -> Lease | None:
+        """Wait for a job; None where we are to stop."""
+        patience = Patience()
+        while self._wait_until_taking():
+            asked_at = time.monotonic()
+            try:
+                lease = self.client.lease(
+                    LeaseRequest(
+                        targets=[self._offer()],
+                        wait_s=_POLL_S,
+                        memory_bytes=self.sensors.one_build_bytes(self.slots),
+                    )
+                )
+            except (SupersededError, KeyRefusedError):
+                raise
+            except (MasterError, StorageError) as error:
+                self._complain(error)
+                patience.wait(self._stop)
+                continue
+            self._complain(None)
+            patience.reset()
+            if lease and self._takes(lease):
+                return lease
+            if time.monotonic() - asked_at < _TOO_SOON_S:
+                self._stop.wait(_TOO_SOON_S)
+        return None
+
+    def _wait_until_taking(self) -> bool:
+        """Return True once jobs are taken; False where we are to stop."""
+        with self._guard:
+            self._guard.wait_for(lambda: self._stop.is_set() or not self._why_not())
+        return not self._stop.is_set()
+
+    def _takes(self, lease: Lease) -> bool:
+        """True where the job can be begun; else it has gone back to the master."""
+        health = self._lookout.look()
+        what = unfit(lease.sdist.size_bytes, health, self.workshop.settings.builder)
+        if not what and not self._stop.is_set() and not self.paused:
+            return True
+        with contextlib.suppress(StorageError):
+            if what:
+                _log.info("job %d is refused: %s", lease.job_id, what)
+                self.client.refuse(lease, what)
+            else:
+                self.client.hand_back(lease)
+        return False
+
+    def _complain(self, error: Exception | None) -> None:
+        """Say once that the master is away, and once that it is back."""
+        if error and not self._away:
+            _log.warning("%s", error)
+        elif self._away and not error:
+            _log.warning("the master answers again")
+        self._away = error is not None
 
     def _offer(self) -> OfferedTarget:
         return OfferedTarget(
@@ -127,179 +314,28 @@ class BuilderService:
         )
 
     def _work(self, lease: Lease) -> None:
-        stop = threading.Event()
+        assignment = Assignment(
+            self.client,
+            self.workshop,
+            lease,
+            health=self._lookout.health,
+            end=self._end,
+            observer=self.observer,
+        )
         with self._guard:
-            self._working.add(stop)
+            self._working.append(assignment)
             if self._stop.is_set():
-                stop.set()
-        answer = None
+                assignment.stop()
+        answer: ReportAnswer | None = None
         try:
             if self.observer:
                 self.observer.started(lease)
-            with self.workshop.directory() as directory:
-                answer = _Assignment(
-                    self.client,
-                    self.workshop,
-                    lease,
-                    directory=directory,
-                    stop=stop,
-                    observer=self.observer,
-                ).carry_out()
-            if not stop.is_set():
+            answer = assignment.carry_out()
+            if not self._stop.is_set():
                 self.workshop.environments.shrink()
         finally:
             with self._guard:
-                self._working.discard(stop)
+                self._working.remove(assignment)
                 self._guard.notify_all()
             if self.observer:
                 self.observer.finished(lease, answer)
-
-
-class _Assignment:
-    """One leased job, from the first heartbeat to the report."""
-
-    def __init__(
-        self,
-        client: MasterClient,
-        workshop: Workshop,
-        lease: Lease,
-        *,
-        directory: Path,
-        stop: threading.Event,
-        observer: Observer | None,
-    ) -> None:
-        self.client = client
-        self.workshop = workshop
-        self.lease = lease
-        self.stop = stop
-        self.observer = observer
-        self.build = Build(workshop, lease, directory, on_step=self._on_step, stop=stop)
-        self._step = self._told = Step.FETCH
-        self._until = time.monotonic() + lease.expires_in_s
-        self._sent_bytes = 0
-        self._lost = False
-        self._done = threading.Event()
-        self._companion = threading.Thread(target=self._keep_alive, name=f"lease-{lease.job_id}", daemon=True)
-
-    def carry_out(self) -> ReportAnswer | None:
-        """Build and report; None where the job went back to the queue or to somebody else."""
-        started = time.monotonic()
-        self._companion.start()
-        try:
-            record = self.build.run()
-            self._on_step(Step.UPLOAD)
-            return self._hand_in(record, started)
-        except (StoppedError, LeaseLostError):
-            self._give_back()
-            return None
-        finally:
-            self._done.set()
-            self._companion.join()
-
-    def _hand_in(self, record: Record, started: float) -> ReportAnswer:
-        claim = None
-        if record.wheel:
-            path = record.wheel.path
-            claim = WheelClaim(
-                filename=path.name,
-                size_bytes=path.stat().st_size,
-                sha256=sha256_of(path),
-                libraries=record.wheel.libraries,
-            )
-            claim = claim if self._upload(path, record) else None
-        with contextlib.suppress(StorageError):  # how it ended is worth more than the rest of the log
-            self._insist(lambda: self._send_log(leave_bytes=LOG_PART_BYTES))
-        report = Report(
-            token=self.lease.token,
-            outcome=Outcome.BUILT if claim else Outcome.FAILED,
-            reason=record.reason,
-            captured=record.captured and record.captured[:500],
-            evidence=record.evidence and record.evidence[:1000],
-            evidence_line=record.evidence_line,
-            duration_s=time.monotonic() - started,
-            steps=record.steps,
-            cpu_s=record.usage.cpu_s,
-            peak_memory_bytes=record.usage.peak_memory_bytes,
-            environment=self.workshop.describe(record.requirements),
-            wheel=claim,
-            log=self._rest_of_log(),
-        )
-        return self._insist(lambda: self.client.report(self.lease, report))
-
-    def _upload(self, path: Path, record: Record) -> bool:
-        """Send the wheel; where the master will not have it that is how the build ended, and recorded."""
-        try:
-            self._insist(lambda: self.client.upload_wheel(self.lease, path))
-        except (LeaseLostError, MasterUnreachableError):
-            raise
-        except StorageError as error:
-            record.reason, record.evidence = FailureReason.OUT_OF_DISK, error.what
-        except MasterError as error:
-            record.reason, record.evidence = FailureReason.BUILDER_FAILED, error.what
-        else:
-            return True
-        return False
-
-    def _give_back(self) -> None:
-        if not self._lost:
-            try:
-                self.client.hand_back(self.lease)
-            except (MasterError, StorageError) as error:  # the lease ends by itself
-                _log.info("job %d could not be handed back: %s", self.lease.job_id, error)
-
-    def _insist(self, call: Callable[[], _T]) -> _T:
-        """Say it again while the master cannot be reached and the lease lasts."""
-        tried = 0
-        while True:
-            try:
-                return call()
-            except MasterUnreachableError:
-                if time.monotonic() > self._until or self.stop.wait(_RETRY_S[min(tried, len(_RETRY_S) - 1)]):
-                    raise
-                tried += 1
-
-    def _on_step(self, step: Step) -> None:
-        self._step = step
-        if self.observer:
-            self.observer.step(self.lease, step)
-
-    def _send_log(self, *, leave_bytes: int = 0) -> None:
-        """Send what the log has grown by, unless that is `leave_bytes` or less."""
-        with contextlib.suppress(FileNotFoundError), self.build.log_path.open("rb") as file:
-            while os.fstat(file.fileno()).st_size - self._sent_bytes > leave_bytes:
-                chunk = os.pread(file.fileno(), _LOG_PART_BYTES, self._sent_bytes)
-                self._sent_bytes = self.client.send_log(self.lease, self._sent_bytes, chunk)
-
-    def _rest_of_log(self) -> LogPart | None:
-        try:
-            with self.build.log_path.open("rb") as file:
-                rest = os.pread(file.fileno(), LOG_PART_BYTES, self._sent_bytes)
-        except OSError:
-            return None
-        return LogPart.of(self._sent_bytes, rest) if rest else None
-
-    def _keep_alive(self) -> None:
-        every_s = min(self.lease.expires_in_s / 3, 20.0)
-        next_beat = time.monotonic() + every_s
-        while not self._done.wait(min(_LOG_EVERY_S, every_s)):
-            try:
-                if self._step is not Step.UPLOAD:
-                    self._send_log()
-                if time.monotonic() >= next_beat or self._step is not self._told:
-                    next_beat = time.monotonic() + every_s
-                    self._beat()
-            except LeaseLostError:
-                self._lost = True
-                self.stop.set()
-                return
-            except (MasterError, StorageError) as error:
-                _log.info("job %d: %s", self.lease.job_id, error)
-
-    def _beat(self) -> None:
-        self._told = self._step
-        beat = Heartbeat(token=self.lease.token, step=self._told, health=health(self.workshop.root))
-        answer = self.client.heartbeat(self.lease, beat)
-        if not answer.carry_on:
-            self._lost = True
-            self.stop.set()
-        self._until = time.monotonic() + answer.expires_in_s

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from packaging.utils import canonicalize_name
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -52,6 +52,9 @@ class _News:
     def finished(self, lease: Lease, answer: ReportAnswer | None) -> None:  # noqa: ARG002 - Observer's signature
         """The builder here is done with a job; how it ended is told by the one who asked."""
         self._news.set()
+
+    def paused(self, why: str | None) -> None:
+        """The builder here stands still for this reason; None: it goes on."""
 
 
 class PlainProgress(_News):
@@ -97,6 +100,12 @@ class PlainProgress(_News):
         """The builder here has come to a step."""
         self.moved(lease.project, lease.version, step)
 
+    def paused(self, why: str | None) -> None:
+        """The builder here stands still for this reason; None: it goes on."""
+        with self._lock:
+            words = f"the builder stands still: {why}" if why else "the builder goes on"
+            self._console.print(Text(harmless(words)))
+
     def _say(self, project: str, version: str, words: str) -> None:
         name = f"{self._names.get(canonicalize_name(project), project)} {version}".rstrip()
         with self._lock:
@@ -111,6 +120,7 @@ class LiveProgress(_News):
     def __init__(self) -> None:
         super().__init__()
         self._rows: dict[tuple[str, str], _Row] = {}
+        self._paused: str | None = None
         self._lock = threading.Lock()
         self._live = Live(get_renderable=self._draw, console=Console(stderr=True), transient=True)
 
@@ -159,6 +169,11 @@ class LiveProgress(_News):
         """The builder here has come to a step."""
         self.moved(lease.project, lease.version, step)
 
+    def paused(self, why: str | None) -> None:
+        """The builder here stands still for this reason; None: it goes on."""
+        with self._lock:
+            self._paused = why
+
     def _row(self, project: str, version: str | None) -> _Row:
         """The row of a release; one that was asked for without a version takes it on."""
         key = _key(project, version)
@@ -183,7 +198,8 @@ class LiveProgress(_News):
                 table.add_row(
                     Text(harmless(row.name)), Text(f"{taken:.1f} s" if taken else "", justify="right"), words
                 )
-        return table
+            paused = self._paused
+        return Group(table, Text(harmless(f"the builder stands still: {paused}"))) if paused else table
 
 
 def _path(state: str) -> Text:
