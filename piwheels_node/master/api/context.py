@@ -76,6 +76,8 @@ class Context:
     settings: Settings
     bell: Bell = field(default_factory=Bell)
     now: Callable[[], datetime] = _now
+    fingerprint: str | None = None
+    "What join tokens say of our certificate; None: the system's authorities judge it."
 
 
 def _context_of(request: Request) -> Context:
