@@ -1,24 +1,22 @@
 # SPDX-License-Identifier: BSD-3-Clause
-r"""The master as one running service: database, store, index, API and reaper in one process.
+r"""The master as one running service: database, store, index, API and upkeep in one process.
 
-    Master(data, settings)      opens everything in `data`, alone (an flock)
-    .start() -> url             uvicorn with uvloop and httptools, in a thread of its own
-    .stop()                     builders that wait for a job hear at once that there is none
+    Master(data, settings)      takes `data`: alone, or with other masters of one PostgreSQL (`directory`)
+    .start() -> url             the web server (`listener`) in a thread of its own; HTTPS with a certificate
+    .drain()                    builders that wait for a job hear at once that there is none
+    .stop()                     what is being answered gets 3 s, then everything is closed
 
     request --> /simple/, /files/ --> Index (plain ASGI)
             \-> everything else  --> API (FastAPI)
 
-uvloop and httptools are named here on purpose: without them uvicorn is 5 to 8 times slower (measured).
+While it runs, it does by itself what `upkeep` says.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import fcntl
 import logging
-import os
 import secrets
 import socket
 import threading
@@ -26,30 +24,27 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import uvicorn
 import uvloop
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.errors import NodeError
 from piwheels_node.core.settings import Settings
-from piwheels_node.master import keys, queue
+from piwheels_node.master import directory, keys
 from piwheels_node.master.api import Context, make_api
+from piwheels_node.master.certificate import serving_files
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Counter
 from piwheels_node.master.index import Index, Receive, Scope, Send
+from piwheels_node.master.listener import configure, listen, url_of
 from piwheels_node.master.logs import LogFiles
 from piwheels_node.master.pypi import PyPI
 from piwheels_node.master.store import WheelStore
+from piwheels_node.master.upkeep import Upkeep, renew_after_start
 
-DATABASE = "database.sqlite"
-_MOST_REAP_S = 5.0
-_CLEAN_EVERY_S = 3600.0
-_KEEP_ALIVE_S = 75
-"""Longer than a builder is silent, so that it need not connect for each heartbeat."""
-_GRACE_S = 3
-_LAST_PORT = 65535
 _INSTANCE = "instance"
 """Counter with a random number, which tells this database from any other."""
 
@@ -59,30 +54,33 @@ _log = logging.getLogger(__name__)
 class Master:
     """A master on one data directory; a context that stops it, or call `stop`.
 
-    Raises NodeError where another process serves the directory, and StorageError where it is unusable.
+    Raises NodeError where another process serves the directory, UnavailableError where the database does not
+    answer, and StorageError where one of the two is unusable, or they do not belong together.
     """
 
     def __init__(self, data: Path, settings: Settings) -> None:
+        self._data = data.absolute()
         self._settings = settings
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         with contextlib.ExitStack() as opened:
-            opened.enter_context(_lock(data))
-            self._database = opened.enter_context(Database.open(f"sqlite:///{data.absolute() / DATABASE}"))
+            opened.enter_context(directory.hold(data, shared=directory.is_shared(settings)))
+            self._database = opened.enter_context(Database.open(directory.database_url(data, settings)))
+            instance = self._take_up()
             pypi = PyPI(
                 settings.pypi.index_url,
                 timeout_s=settings.pypi.timeout_s,
                 max_age_s=settings.pypi.max_age_s,
             )
             opened.callback(pypi.close)
-            store = WheelStore(data.absolute())
-            logs = LogFiles(data.absolute() / "logs")
+            store = WheelStore(self._data)
+            logs = LogFiles(self._data / "logs")
             self._context = Context(self._database, store, logs, pypi, settings)
             index = Index(
                 self._database,
                 store,
-                instance=f"{self._database.write(_instance):x}",
+                instance=instance,
                 page_max_age_s=settings.master.page_max_age_s,
                 page_cache_bytes=settings.master.page_cache_bytes,
             )
@@ -104,28 +102,16 @@ class Master:
 
     def start(self) -> str:
         """Listen as the settings say, and give the URL; raises NodeError where that cannot be."""
-        listener = _listen(self._settings.master.host, self._settings.master.port)
-        config = uvicorn.Config(
-            self.app,
-            loop="none",  # we make the loop ourselves, without touching the policy of the process
-            http="httptools",
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=_GRACE_S,
-        )
-        self._server = uvicorn.Server(config)
+        tls = serving_files(self._data, self._settings)
+        self._server = uvicorn.Server(configure(self.app, tls))
+        listener = listen(self._settings.master.host, self._settings.master.port)
         self._thread = threading.Thread(target=self._run, args=(self._server, listener), name="master")
         self._thread.start()
         while not self._server.started:
             if not self._thread.is_alive():
                 raise NodeError("the web server of the master did not start", hint="the log says why")
             time.sleep(0.005)
-        host, port = listener.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return url_of(listener, tls=tls is not None)
 
     def drain(self) -> None:
         """Give no more jobs out; builders that wait for one hear at once that there is none."""
@@ -150,6 +136,21 @@ class Master:
     ) -> None:
         self.stop()
 
+    def _take_up(self) -> str:
+        """See that database and directory belong together, and renew leases; gives the database's number."""
+
+        def begin(session: Session) -> tuple[str, bool, int]:
+            return _begin(session, self._settings.master.lease_s)
+
+        try:
+            instance, has_wheels, renewed = self._database.write(begin)
+        except IntegrityError:  # another master, which starts at the same moment, has drawn the number
+            instance, has_wheels, renewed = self._database.write(begin)
+        directory.belong(self._data, instance, has_wheels=has_wheels and directory.is_shared(self._settings))
+        if renewed:
+            _log.info("%d leases begin anew: there was no master to keep them", renewed)
+        return instance
+
     def _run(self, server: uvicorn.Server, listener: socket.socket) -> None:
         with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             self._loop = runner.get_loop()
@@ -160,12 +161,12 @@ class Master:
 
 
 class _Application:
-    """The ASGI application: hot routes first; the reaper lives as long as it does."""
+    """The ASGI application: hot routes first; the upkeep lives as long as it does."""
 
     def __init__(self, index: Index, context: Context) -> None:
         self._index = index
-        self._context = context
         self._api = make_api(context)
+        self._upkeep = Upkeep(context)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -177,89 +178,21 @@ class _Application:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        reaper = asyncio.ensure_future(self._reap())
+        upkeep = asyncio.ensure_future(self._upkeep.run())
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        reaper.cancel()
+        upkeep.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await reaper
+            await upkeep
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _reap(self) -> None:
-        here = self._context
-        every_s = min(_MOST_REAP_S, here.settings.master.lease_s / 4)
-        clean_at = 0.0
-        while True:
-            try:
-                lost = await here.database.awrite(
-                    lambda session: queue.reap(session, here.now(), here.settings.master)
-                )
-                if lost:
-                    _log.warning("builders are gone; their jobs %s go to others", lost)
-                    here.bell.ring()
-                if time.monotonic() >= clean_at:
-                    clean_at = time.monotonic() + _CLEAN_EVERY_S
-                    await asyncio.to_thread(here.store.clean, here.now())
-            except Exception:  # noqa: BLE001 - the boundary of a task: the next round may succeed
-                _log.exception("the reaper failed")
-            await asyncio.sleep(every_s)
 
-
-def _lock(data: Path) -> IO[str]:
-    """A file that holds the directory for this process while it is open; raises NodeError."""
-    try:
-        data.mkdir(parents=True, exist_ok=True)
-        file = (data / "lock").open("a+")
-    except OSError as error:
-        raise NodeError(
-            f"the data directory cannot be used: {error.strerror}",
-            where=str(data),
-            hint="name one that you may write to",
-        ) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.seek(0)
-        holder = file.read().strip()
-        file.close()
-        raise NodeError(
-            f"process {holder or '(unknown)'} serves this directory already",
-            where=str(data),
-            hint="ask that one, end it, or name another directory",
-        ) from error
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-    return file
-
-
-def _instance(session: Session) -> int:
+def _begin(session: Session, lease_s: float) -> tuple[str, bool, int]:
+    """The number of the database, which is drawn where it is new; whether it has wheels; leases renewed."""
     row = session.get(Counter, _INSTANCE)
     if row is None:
         row = Counter(name=_INSTANCE, value=secrets.randbits(48))
         session.add(row)
-    return row.value
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    where = f"{host}:{port}"
-    hint = (
-        "set master.port to another port, or to 0 for any free one; master.host to an address of this machine"
-    )
-    if port > _LAST_PORT:  # the C library would wrap it round
-        raise NodeError(f"a port is a number up to {_LAST_PORT}", where=where, hint=hint)
-    listener = None
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        if listener is not None:
-            listener.close()
-        in_use = error.errno == errno.EADDRINUSE
-        what = "another program listens there" if in_use else f"cannot listen: {error.strerror}"
-        raise NodeError(what, where=where, hint=hint) from error
-    return listener
+    wheels = session.get(Counter, "wheels")
+    renewed = renew_after_start(session, datetime.now(UTC), lease_s)
+    return f"{row.value:x}", wheels is not None and wheels.value > 0, renewed

@@ -253,7 +253,7 @@ def test_a_builder_that_falls_silent_loses_the_job(tmp_path, pypi):
         again = farm.lease(wait_s=5)
         assert again.job_id == lease.job_id
         assert farm.job(again).build.reason is FailureReason.BUILDER_LOST
-        assert farm.events(lease)[-3:] == ["lost", "retry", "leased"]
+        assert farm.events(lease)[-4:] == ["lost", "retry", "awake", "leased"]
     finally:
         farm.close()
 
