@@ -50,18 +50,19 @@ def create_key(session: Session, kind: KeyKind, builder: str | None, now: dateti
             row = Builder(name=builder, created_at=now)
             session.add(row)
     key = secrets.token_urlsafe(32)
-    session.add(Token(sha256=_digest(key), kind=kind.value, builder=row, created_at=now))
+    session.add(Token(sha256=digest(key), kind=kind.value, builder=row, created_at=now))
     return key
 
 
 def find_key(session: Session, key: str) -> Caller | None:
     """Whose key this is; None where it is nobody's, or was revoked."""
-    digest = _digest(key)
+    digest = digest(key)
     row = session.scalar(select(Token).where(Token.sha256 == digest, Token.revoked_at.is_(None)))
-    if row is None or not hmac.compare_digest(row.sha256, digest):
+    if row is None or not hmac.comparedigest(row.sha256, digest):
         return None
     return Caller(KeyKind(row.kind), row.builder_id)
 
 
-def _digest(key: str) -> str:
+def digest(key: str) -> str:
+    """What is stored of a key."""
     return hashlib.sha256(key.encode()).hexdigest()
