@@ -24,6 +24,7 @@ _COOLER_C = 5.0
 _ROOM_OF_SDIST = 4
 """An archive and what comes out of it take so many times its size, at the least."""
 
+_MANY_BYTES = 10 << 30
 _UNKNOWN_S = 60.0
 """How long a condition outlasts the sensor that it was read from."""
 
@@ -139,7 +140,7 @@ def _rules(settings: BuilderSettings, cores: int) -> dict[Cause, _Rule]:
             lambda health: health.memory_available_bytes,
             lambda free: free < memory,
             lambda free: free >= 2 * memory,
-            lambda free: f"{_mib(free)} of memory are left (builder.pause_memory_bytes = {_mib(memory)})",
+            lambda free: f"{_size(free)} of memory are left (builder.pause_memory_bytes = {_size(memory)})",
         )
     if pressure:
         rules[Cause.MEMORY_PRESSURE] = _Rule(
@@ -157,7 +158,7 @@ def _rules(settings: BuilderSettings, cores: int) -> dict[Cause, _Rule]:
             lambda health: health.disk_free_bytes,
             lambda free: free < disk,
             lambda free: free >= disk * 1.1,
-            lambda free: f"{_mib(free)} of disk are left (builder.pause_disk_bytes = {_mib(disk)})",
+            lambda free: f"{_size(free)} of disk are left (builder.pause_disk_bytes = {_size(disk)})",
         )
     if load:
         rules[Cause.LOAD] = _Rule(
@@ -176,8 +177,8 @@ def _switch(value: Callable[[Health], bool | None], sentence: str) -> _Rule:
     return _Rule(value, lambda on: on > 0, lambda on: not on, lambda _: sentence, calm_s=60.0)
 
 
-def _mib(size: float) -> str:
-    return f"{size / (1 << 20):.0f} MiB"
+def _size(size: float) -> str:
+    return f"{size / (1 << 20):.0f} MiB" if size < _MANY_BYTES else f"{size / (1 << 30):.0f} GiB"
 
 
 def unfit(sdist_bytes: int | None, health: Health, settings: BuilderSettings) -> str | None:
@@ -186,5 +187,5 @@ def unfit(sdist_bytes: int | None, health: Health, settings: BuilderSettings) ->
         return None
     wanted = min(sdist_bytes * _ROOM_OF_SDIST, sdist_bytes + settings.disk_max_bytes)
     if wanted > health.disk_free_bytes:
-        return f"it needs {_mib(wanted)} of disk, and {_mib(health.disk_free_bytes)} are free"
+        return f"it needs {_size(wanted)} of disk, and {_size(health.disk_free_bytes)} are free"
     return None
