@@ -7,5 +7,6 @@ pytest_plugins = [
     "fix_database",
     "fix_farm",
     "fix_master",
+    "fix_network",
     "fix_pypi",
 ]

@@ -58,20 +58,21 @@ class File:
 
 
 class HomeMadePyPI:
-    """Serves until `close()`; add files with `add`, break it with `fail`."""
+    """Serves until `close()`; add files with `add`, break it with `fail`. `host` is where it listens."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.projects: dict[str, dict[str, File]] = {}
         self.requests: list[str] = []
         self._faults: dict[str, int | str] = {}
         self._closing = threading.Event()
-        self._server = _Server(self)
+        self._server = _Server(self, host)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="pypi")
         self._thread.start()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://{self._host}:{self._server.server_address[1]}"
 
     @property
     def index_url(self) -> str:
@@ -176,8 +177,8 @@ def _html(lines: Iterator[str]) -> tuple[str, bytes]:
 class _Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, pypi: HomeMadePyPI) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, pypi: HomeMadePyPI, host: str) -> None:
+        super().__init__((host, 0), _Handler)
         self.pypi = pypi
 
 
