@@ -2,11 +2,13 @@
 """What all tests share: fixtures by subject, each in a plugin of its own in `tests/support`."""
 
 pytest_plugins = [
+    "fix_builder",
     "fix_builds",
     "fix_command",
     "fix_database",
     "fix_farm",
     "fix_master",
     "fix_network",
+    "fix_postgres",
     "fix_pypi",
 ]

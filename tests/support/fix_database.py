@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A real database in a file, and short ways to fill it.
+"""A real database of each kind, and short ways to fill it.
 
-`tables` is a database with one builder, one target and a maker of releases; everything goes through
-`Database.write`, as in the master.
+`database` is one on SQLite and one on PostgreSQL: tests that take it run on both. `tables` is a database
+with one builder, one target and a maker of releases; everything goes through `Database.write`, as in the
+master. `sqlite_database` is for what is true of SQLite only.
 """
 
 from __future__ import annotations
@@ -41,10 +42,29 @@ def empty_database(tmp_path_factory):
     return path
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request):
+    """The URL of a database with tables and without rows, of each kind."""
+    if request.param == "sqlite":
+        return request.getfixturevalue("sqlite_url")
+    return request.getfixturevalue("new_postgres")()
+
+
 @pytest.fixture
-def database(tmp_path, empty_database):
+def sqlite_url(tmp_path, empty_database):
     shutil.copy(empty_database, tmp_path / "master.db")
-    with Database.open(f"sqlite:///{tmp_path}/master.db") as opened:
+    return f"sqlite:///{tmp_path}/master.db"
+
+
+@pytest.fixture
+def database(database_url):
+    with Database.open(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def sqlite_database(sqlite_url):
+    with Database.open(sqlite_url) as opened:
         yield opened
 
 

@@ -6,28 +6,31 @@
         with database.read() as session:
             ...
 
-Reads see the last commit and never wait for the writer (`sqlite`); writes go through one thread with
-group commit (`writer`). What a piece of work returns stays usable after the commit as far as it was
-loaded: a relation that was not touched cannot be loaded later. Opening brings the tables up to date
-(`migrations`). This module imports neither the queue nor the API.
+Reads see the last commit and never wait for the writer; writes go through one thread with group commit
+(`writer`). `backend` is what differs between SQLite and PostgreSQL. What a piece of work returns stays
+usable after the commit as far as it was loaded: a relation that was not touched cannot be loaded later.
+Opening brings the tables up to date (`migrations`). This module imports neither the queue nor the API.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, Select, inspect, make_url, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, Engine, Select, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.errors import StorageError
-from piwheels_node.master.database import migrations, sqlite
-from piwheels_node.master.database.session import Tally, WorkSession
+from piwheels_node.master.database import migrations
+from piwheels_node.master.database.backend import Backend, backend_of
+from piwheels_node.master.database.lookup import Lookup
+from piwheels_node.master.database.session import WorkSession
 from piwheels_node.master.database.writer import Writer
 
 T = TypeVar("T")
@@ -35,60 +38,37 @@ Work = Callable[[WorkSession], T]
 """A piece of work: it uses the session that it is given, and neither commits nor keeps it."""
 
 
-class Lookup:
-    """One question that is asked very often, by one thread: 5 µs where `Database.read` takes 300 (measured).
-
-    It goes past SQLAlchemy, on a connection of its own that is never in a transaction, so each answer is
-    that of the last commit. For columns of plain numbers and texts; errors are the driver's own.
-    """
-
-    def __init__(self, engine: Engine, question: Select[Any]) -> None:
-        compiled = question.compile(engine)
-        self._text = str(compiled)
-        self._order = compiled.positiontup
-        self._connection = engine.raw_connection()
-
-    def __call__(self, **values: Any) -> Any | None:
-        """The first column of the first row; None where there is no row."""
-        parameters = values if self._order is None else [values[name] for name in self._order]
-        cursor = self._connection.cursor()
-        cursor.execute(self._text, parameters)
-        row = cursor.fetchone()
-        cursor.close()
-        return None if row is None else row[0]
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._connection.close()
-
-
 class Database:
     """An open database; made by `Database.open`. All methods may be called from any thread."""
 
-    def __init__(self, writing: Engine, reading: Engine, where: str) -> None:
+    def __init__(self, url: URL, backend: Backend, writing: Engine, reading: Engine) -> None:
+        self._backend = backend
         self._writing = writing
         self._reading = reading
-        self._where = where
+        self._where = backend.where(url)
         self._lookups: list[Lookup] = []
         self._subscribers: list[Callable[[str], None]] = []
-        self._writer = Writer(writing, self._translated, self._announced)
+        origin = secrets.token_hex(8)
+        self._writer = Writer(writing, backend, self._where, origin, self._announced)
+        self._listener = backend.listen(url, origin, self._heard)
 
     @classmethod
     def open(cls, url: str) -> Database:
-        """Open the database at an SQLAlchemy URL, make it if it is missing, and migrate it.
+        """Open the database at an SQLAlchemy URL, and migrate it; an SQLite file is made if it is missing.
 
-        Raises StorageError where it is damaged, not ours, newer than this program, or cannot be opened.
+        Raises StorageError where it is damaged, not ours, newer than this program, or cannot be opened;
+        UnavailableError where PostgreSQL does not answer; SettingsError where the URL is wrong.
         """
-        parsed = make_url(url)
-        writing, reading = sqlite.make_engines(parsed)
-        where = parsed.database or str(parsed)
+        parsed, backend = backend_of(url)
+        writing, reading = backend.make_engines(parsed)
+        where = backend.where(parsed)
         try:
-            _migrate(writing, where)
-            return cls(writing, reading, where)
+            _migrate(writing, backend, where)
+            return cls(parsed, backend, writing, reading)
         except BaseException as error:
             writing.dispose()
             reading.dispose()
-            meaning = sqlite.meaning_of(error, where)
+            meaning = backend.meaning_of(error, where)
             if meaning is not None:
                 raise meaning from error
             raise
@@ -96,7 +76,9 @@ class Database:
     def submit(self, work: Work[T]) -> Future[T]:
         """Put work in line for the writer. The future is done once the work is committed, or has failed.
 
-        An exception that the work raises undoes this work only. StorageError where the disk is full.
+        An exception that the work raises undoes this work only. StorageError where the disk is full,
+        UnavailableError where the database is away. Work may be run twice where its transaction failed for
+        another one's sake, so all it does must be done through its session.
         """
         return self._writer.submit(work)
 
@@ -114,15 +96,15 @@ class Database:
         try:
             with Session(self._reading, autoflush=False, expire_on_commit=False) as session:
                 yield session
-        except DBAPIError as error:
-            meaning = sqlite.meaning_of(error, self._where)
+        except SQLAlchemyError as error:
+            meaning = self._backend.meaning_of(error, self._where)
             if meaning is None:
                 raise
             raise meaning from error
 
     def lookup(self, question: Select[Any]) -> Lookup:
         """Prepare a question with named parameters (`bindparam`) that will be asked very often."""
-        made = Lookup(self._reading, question)
+        made = Lookup(self._reading, self._backend, self._where, question)
         self._lookups.append(made)
         return made
 
@@ -137,6 +119,9 @@ class Database:
     def close(self) -> None:
         """Finish the work that waits in line, and close all connections."""
         self._writer.close()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
         for lookup in self._lookups:
             lookup.close()
         self._reading.dispose()
@@ -153,26 +138,24 @@ class Database:
     ) -> None:
         self.close()
 
-    def _announced(self, tally: Tally) -> None:
-        for topic in tally.topics.elements():
-            for callback in self._subscribers:
-                callback(topic)
+    def _announced(self, topics: Mapping[str, int]) -> None:
+        for topic, often in topics.items():
+            for _ in range(often):
+                self._heard(topic)
 
-    def _translated(self, error: Exception) -> Exception:
-        meaning = sqlite.meaning_of(error, self._where)
-        if meaning is None:
-            return error
-        meaning.__cause__ = error
-        return meaning
+    def _heard(self, topic: str) -> None:
+        for callback in self._subscribers:
+            callback(topic)
 
 
-def _migrate(engine: Engine, where: str) -> None:
+def _migrate(engine: Engine, backend: Backend, where: str) -> None:
     with engine.connect() as connection:
         if _revision(connection, where) == migrations.HEAD:
             return  # the usual case, without importing alembic: 80 ms here, a second on a Pi
     from piwheels_node.master.database.migrations import upgrade  # noqa: PLC0415 - see above
 
     with engine.begin() as connection:  # a migration that fails leaves everything as it was
+        backend.begin_migration(connection)  # whoever has waited here finds it done
         upgrade.to_head(connection, where)
 
 
@@ -183,5 +166,5 @@ def _revision(connection: Connection, where: str) -> str | None:
         found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
         return found
     if tables:
-        raise StorageError("this database belongs to another program", where=where, hint="name another file")
+        raise StorageError("this database belongs to another program", where=where, hint="name another one")
     return None

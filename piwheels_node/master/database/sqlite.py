@@ -4,21 +4,23 @@
 Two pools are made of one file. The writing one has a single connection, whose transactions begin with
 `BEGIN IMMEDIATE` (a transaction that reads first and writes later would fail where another writer came
 between); the reading one cannot write. With the write-ahead log, readers and the writer never wait for
-each other. The rest of the master knows only SQLAlchemy, so that another database can take this
-module's place. This module imports nothing of ours but `core.errors`.
+each other. `backend` says what the rest of the master needs of it.
+This module imports nothing of ours but `core.errors`.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
-from piwheels_node.core.errors import SettingsError, StorageError
+from piwheels_node.core.errors import NodeError, SettingsError, StorageError, UnavailableError
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a connection waits for a lock that another process (`sqlite3`, a backup) holds."""
@@ -51,8 +53,6 @@ def make_engines(url: URL) -> tuple[Engine, Engine]:
 
     The file is made if it is missing, readable by its owner only: it has the hashes of keys.
     """
-    if url.get_backend_name() != "sqlite":
-        raise SettingsError("only SQLite databases can be used", where=url.render_as_string())
     if not url.database or url.database == ":memory:":
         raise SettingsError("the database must be a file", where=str(url), hint="sqlite:////path/to/file")
     path = Path(url.database)
@@ -72,13 +72,43 @@ def make_engines(url: URL) -> tuple[Engine, Engine]:
     return writing, reading
 
 
-def meaning_of(error: BaseException, where: str) -> StorageError | None:
+def where(url: URL) -> str:
+    """The file."""
+    return url.database or str(url)
+
+
+def meaning_of(error: BaseException, where: str) -> NodeError | None:
     """What an error of the driver means for the operator; None where it is about the statement."""
+    if isinstance(error, PoolTimeoutError):
+        return UnavailableError(
+            "the master reads more at once than it has connections", where=where, hint="try again later"
+        )
     if not isinstance(error, DBAPIError):
         return None
     code = getattr(error.orig, "sqlite_errorcode", None)
     found = None if code is None else _MEANING.get(code & 0xFF)
     return StorageError(found[0], where=where, hint=found[1]) if found else None
+
+
+def should_run_again(_error: BaseException) -> bool:
+    """Never: there is one writer."""
+    return False
+
+
+def begin_migration(_connection: Connection) -> None:
+    """Nothing to wait for: `BEGIN IMMEDIATE` has done it."""
+
+
+def announce(_connection: Connection, _origin: str, _topics: Mapping[str, int]) -> None:
+    """There is nobody else to tell: one master has the file to itself."""
+
+
+def listen(_url: URL, _origin: str, _heard: Callable[[str], None]) -> None:
+    """There is nobody else to hear."""
+
+
+def set_autocommit(_driver_connection: Any) -> None:
+    """Our connections begin transactions only where they are told to."""
 
 
 def _set_up_writer(connection: Any, _record: object) -> None:

@@ -1,36 +1,47 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The one thread that writes: group commit.
+"""The one thread of this process that writes: group commit.
 
 Pieces of work wait in line. The writer takes all that wait (up to `BATCH`), begins one transaction, runs
-each piece in a savepoint of its own, commits once, and only then hands out the results. So a piece that
-raises takes nothing with it but itself, many small writes share one fsync, and whoever has a result
-knows that it is on the disk. Measured on two cores, 32 threads, a queue of a million: 180 job cycles (claim,
-heartbeat, finish) a second, nearly all of it SQLAlchemy's own time.
+them, writes what they have to say besides (`session.Tally`), commits once, and only then hands out the
+results. So many small writes share one fsync, and whoever has a result knows that it is on the disk.
 
-Each piece gets a fresh session: what it returns is its own, and no later piece of the batch changes it.
-This module knows SQLAlchemy and nothing of ours but `core.errors`.
+    a piece raises              what its session did is in a savepoint, which is undone; the others stay
+    ... after a `fast` change   that has no savepoint: the batch is undone, and its pieces run one by one
+    the transaction fails       likewise; on a full disk all of them fail
+    a deadlock                  the batch runs again
+    the connection is lost      the batch runs again, once, where it is certain that nothing was committed;
+                                where the answer to a COMMIT was lost nothing is: all get UnavailableError
+
+Thus a piece may run twice, and has no effects but through its session. What it returns is its own: it gets
+a fresh session wherever an earlier piece has used SQLAlchemy's objects. This module knows SQLAlchemy and
+nothing of ours but `core.errors` and its neighbours here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import random
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from piwheels_node.core.errors import StorageError
-from piwheels_node.master.database.models import Counter, Event
+from piwheels_node.core.errors import NodeError, StorageError, UnavailableError
+from piwheels_node.master.database.backend import Backend
 from piwheels_node.master.database.session import Tally, WorkSession
 
 BATCH = 128
 """Most pieces in one transaction: bounds how long the first of them waits for the last."""
 
+_ATTEMPTS = 5
+_PAUSE_S = 0.02
 _log = logging.getLogger(__name__)
 
 
@@ -40,28 +51,44 @@ class _Piece:
     future: Future[Any] = field(default_factory=Future)
     result: Any = None
     error: Exception | None = None
-    tally: Tally = field(default_factory=Tally)
 
 
-class _TransactionLostError(Exception):
-    """The database gave up the whole transaction, not only one piece; the cause says why."""
+class _SpoiledError(Exception):
+    """A piece took the whole transaction with it."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _AllFailError(Exception):
+    """No piece of the batch can succeed now."""
+
+    def __init__(self, error: NodeError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Writer:
     """Runs work on the only writing connection of `engine`, in a thread of its own.
 
-    `translate` turns an error of the driver into the one that callers get.
+    `announced` is called from that thread with the topics of each commit, and how often each was announced.
     """
 
     def __init__(
         self,
         engine: Engine,
-        translate: Callable[[Exception], Exception],
-        announced: Callable[[Tally], None],
+        backend: Backend,
+        where: str,
+        origin: str,
+        announced: Callable[[Mapping[str, int]], None],
     ) -> None:
         self._engine = engine
+        self._backend = backend
+        self._where = where
+        self._origin = origin
         self._announced = announced
-        self._translate = translate
+        self._connection: Connection | None = None
         self._waiting: deque[_Piece] = deque()
         self._running: list[_Piece] = []
         self._changed = threading.Condition()
@@ -92,8 +119,9 @@ class Writer:
     def _run(self) -> None:
         try:
             while self._take():
-                self._commit(self._running)
+                self._serve(self._running)
         finally:
+            self._disconnect()
             # Reached with work in hand only where the thread dies; whoever waits must not wait for ever.
             self._fail_the_rest()
 
@@ -108,26 +136,131 @@ class Writer:
                     self._running.append(piece)
             return bool(self._running or self._waiting or not self._closing)
 
-    def _commit(self, pieces: list[_Piece]) -> None:
+    def _serve(self, pieces: list[_Piece]) -> None:
+        """Run pieces in one transaction, or in one each, and hand out what came of them."""
+        if not pieces:
+            return
+        topics: Mapping[str, int] = {}
         try:
-            with self._engine.connect() as connection, connection.begin():
-                tally = Tally()
-                for piece in pieces:
-                    _run_in_savepoint(connection, piece)
-                    if piece.error is None:
-                        tally.add(piece.tally)
-                _write_tally(connection, tally)
-        except Exception as error:  # noqa: BLE001 - thread boundary: each caller gets it
-            cause = error.__cause__ if isinstance(error, _TransactionLostError) else error
+            topics = self._commit(pieces)
+        except _AllFailError as failure:
             for piece in pieces:
-                piece.error = cause if isinstance(cause, Exception) else error
-        else:
-            self._announced(tally)
+                piece.error = failure.error
+        except Exception as error:  # noqa: BLE001 - thread boundary: the caller gets it
+            if len(pieces) > 1:
+                for piece in pieces:
+                    self._serve([piece])
+                return
+            pieces[0].error = error
         for piece in pieces:
-            if piece.error is not None:
-                piece.future.set_exception(self._translate(piece.error))
-            else:
+            if piece.error is None:
                 piece.future.set_result(piece.result)
+            else:
+                piece.future.set_exception(self._translated(piece.error))
+        if topics:
+            self._tell(topics)
+
+    def _commit(self, pieces: list[_Piece]) -> Mapping[str, int]:
+        """Run pieces in one transaction, again where that helps; gives the topics to announce."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self._attempt(pieces)
+            except (DBAPIError, _SpoiledError) as error:
+                cause = error.error if isinstance(error, _SpoiledError) else error
+            if _is_gone(cause):
+                self._disconnect()
+                again = attempt == 1
+            else:
+                again = attempt < _ATTEMPTS and self._backend.should_run_again(cause)
+            if not again:
+                meaning = self._backend.meaning_of(cause, self._where)
+                raise cause if meaning is None else _AllFailError(meaning) from cause
+            time.sleep(random.uniform(0, (attempt - 1) * _PAUSE_S))  # noqa: S311 - two masters shall part
+
+    def _attempt(self, pieces: list[_Piece]) -> Mapping[str, int]:
+        connection = self._connection
+        if connection is None:
+            connection = self._connection = self._engine.connect()
+        tally = Tally()
+        transaction = connection.begin()
+        try:
+            session: WorkSession | None = None
+            for piece in pieces:
+                session = self._run_piece(connection, session, piece, tally)
+            tally.write(connection)
+            if tally.topics:
+                self._backend.announce(connection, self._origin, tally.topics)
+        except BaseException:
+            with contextlib.suppress(SQLAlchemyError):  # the connection may be gone
+                transaction.rollback()
+            raise
+        try:
+            transaction.commit()
+        except DBAPIError as error:
+            self._disconnect()  # else SQLite's transaction would stay open
+            if not _is_gone(error):
+                raise
+            raise _AllFailError(
+                UnavailableError(
+                    "the database went away while it saved this: it may have happened, or not",
+                    where=self._where,
+                    hint="look before you try again",
+                )
+            ) from error
+        return tally.topics
+
+    def _run_piece(
+        self, connection: Connection, session: WorkSession | None, piece: _Piece, tally: Tally
+    ) -> WorkSession | None:
+        """Run a piece, and add what it has to say; gives its session back where the next may have it."""
+        if session is None:
+            session = WorkSession(connection)
+        piece.error = None
+        try:
+            piece.result = piece.work(session)
+            if session.failure is not None:
+                raise session.failure
+            is_fresh = not session.in_transaction()
+            if not is_fresh:
+                session.commit()
+        except Exception as error:
+            piece.error = error
+            if session.has_traces or _is_gone(error) or self._backend.should_run_again(error):
+                raise _SpoiledError(error) from error
+            is_fresh = not session.in_transaction()
+            try:
+                session.rollback()
+            except DBAPIError:
+                # SQLite ends the whole transaction on a full disk and on I/O errors: the savepoint is gone.
+                raise _SpoiledError(error) from error
+        else:
+            tally.add(session.tally)
+        if is_fresh:
+            session.renew()
+            return session
+        session.close()
+        return None
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(SQLAlchemyError):
+                connection.close()
+
+    def _translated(self, error: Exception) -> Exception:
+        meaning = self._backend.meaning_of(error, self._where)
+        if meaning is None:
+            return error
+        meaning.__cause__ = error
+        return meaning
+
+    def _tell(self, topics: Mapping[str, int]) -> None:
+        try:
+            self._announced(topics)
+        except Exception:  # noqa: BLE001 - thread boundary: what was committed stays so, whoever hears of it
+            _log.exception("nobody could be told of %s", dict(topics))
 
     def _fail_the_rest(self) -> None:
         with self._changed:
@@ -141,29 +274,6 @@ class Writer:
                 piece.future.set_exception(StorageError("the database writer died", hint="see the log"))
 
 
-def _run_in_savepoint(connection: Connection, piece: _Piece) -> None:
-    session = WorkSession(connection)
-    try:
-        piece.result = piece.work(session)
-        session.commit()
-        piece.tally = session.tally
-    except Exception as error:  # noqa: BLE001 - goes to its own caller, and to nobody else
-        piece.error = error
-        try:
-            session.rollback()
-        except DBAPIError:
-            # SQLite ends the whole transaction on a full disk and on I/O errors: the savepoint is gone.
-            raise _TransactionLostError from error
-    finally:
-        session.close()
-
-
-def _write_tally(connection: Connection, tally: Tally) -> None:
-    for name, by in sorted(tally.counters.items()):
-        changed = connection.execute(
-            update(Counter).where(Counter.name == name).values(value=Counter.value + by)
-        ).rowcount
-        if not changed:
-            connection.execute(insert(Counter).values(name=name, value=by))
-    if tally.events:
-        connection.execute(insert(Event), tally.events)
+def _is_gone(error: Exception) -> bool:
+    """True where the connection is lost, and with it the transaction."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
