@@ -49,9 +49,13 @@ class Workshop:
         settings: Settings,
         *,
         extra_index_url: str = "",
+        certificates: Path | None = None,
         stop: threading.Event,
     ) -> None:
-        """`root` is the builder's directory. Raises SandboxUnavailableError where nothing can be confined."""
+        """`root` is the builder's directory; `certificates` a file of those to believe, in place of the system's.
+
+        Raises SandboxUnavailableError where nothing can be confined.
+        """
         self.root = root
         self.interpreter = interpreter
         self.settings = settings
@@ -61,7 +65,7 @@ class Workshop:
         self.sandbox = Sandbox(interpreter, settings.builder, root)
         self.sandbox.check()
         self.rooms = Rooms(root / "builds", settings.builder)
-        self.downloads = Downloads(root / "downloads", stop)
+        self.downloads = Downloads(root / "downloads", stop, certificates)
         self.environments = EnvironmentCache(
             root / "environments",
             interpreter,
@@ -69,6 +73,7 @@ class Workshop:
             settings.cache,
             index_url=settings.pypi.index_url,
             extra_index_url=extra_index_url,
+            certificates=certificates,
             stop=stop,
         )
 
