@@ -35,7 +35,7 @@ from piwheels_node.core.errors import NodeError
 from piwheels_node.core.settings import Settings
 from piwheels_node.master import directory, keys
 from piwheels_node.master.api import Context, make_api
-from piwheels_node.master.certificate import serving_files
+from piwheels_node.master.certificate import pinned_fingerprint, serving_files
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Counter
 from piwheels_node.master.index import Index, Receive, Scope, Send
@@ -76,7 +76,14 @@ class Master:
             opened.callback(pypi.close)
             store = WheelStore(self._data)
             logs = LogFiles(self._data / "logs")
-            self._context = Context(self._database, store, logs, pypi, settings)
+            self._context = Context(
+                self._database,
+                store,
+                logs,
+                pypi,
+                settings,
+                fingerprint=pinned_fingerprint(self._data, settings),
+            )
             index = Index(
                 self._database,
                 store,
