@@ -52,7 +52,7 @@ class Workshop:
         certificates: Path | None = None,
         stop: threading.Event,
     ) -> None:
-        """`root` is the builder's directory; `certificates` a file of what to believe in place of the system's.
+        """`root` is the builder's directory; `certificates` a file of those to believe (PEM).
 
         Raises SandboxUnavailableError where nothing can be confined.
         """
