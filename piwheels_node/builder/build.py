@@ -131,11 +131,9 @@ class Build:
 
     def _steps_in(self, room: Room, hooks: Hooks) -> Wheel:
         with self._step(Step.FETCH):
-            archive = fetch(
-                self.lease.sdist, self.workshop.downloads, self.workshop.settings.builder, stop=self.stop
-            )
-            source = room.path / "src"
-            unpack(archive, source, self.workshop.settings.builder, room_bytes=room.max_bytes)
+            source, settings = room.path / "src", self.workshop.settings.builder
+            with fetch(self.lease.sdist, self.workshop.downloads, settings, stop=self.stop) as archive:
+                unpack(archive.path, source, settings, room_bytes=room.max_bytes)
             (room.path / "out").mkdir()
             self.workshop.sandbox.claim(room.path)
         filename = self._build(build_system(source), hooks)
@@ -154,7 +152,7 @@ class Build:
                 "backend_path": list(system.backend_path),
                 "provided": asked,
             }
-            with self._step(Step.BUILD):
+            with environment, self._step(Step.BUILD):
                 run, answer = hooks.run("build", request, environment)
             self._split_off_asking(bounded(answer.get("asked_s"), run.duration_s))
             if "wheel" in answer:

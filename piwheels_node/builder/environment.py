@@ -8,7 +8,11 @@ it is made once per resolved set of requirements. Two questions are asked, and b
    the answer is believed for a day (`cache.resolve_max_age_s`).
 2. Is there an environment of exactly these wheels? Its name is the hash of the wheels' hashes and of the
    interpreter. If not: the wheels are fetched, checked, laid out as a virtual environment whose path
-   inside the sandbox is always /env, and compiled; then it gets its name by one rename.
+   inside the sandbox is always /env, and compiled; then it is sealed and gets its name by one rename.
+
+Both are entries on shelves (`cache.py`), which keep two builds from making the same at once and what is in
+use from being evicted. An environment is `ready/KEY/env`; `seal.py` says at each use whether it is still
+whole: a power cut may have taken of it what had not reached the disk.
 
 No package code runs here: a wheel is unpacked, never executed, and an sdist is never touched. Finished
 environments are bound read-only into sandboxes and never change.
@@ -17,7 +21,7 @@ environments are bound read-only into sandboxes and never change.
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import hashlib
 import json
 import os
@@ -25,34 +29,37 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from installer import install
 from installer.destinations import SchemeDictionaryDestination
 from installer.exceptions import InstallerError
 from installer.sources import WheelFile
 
-from piwheels_node.builder.downloads import Downloads, evict
+from piwheels_node.builder.cache import Held, Shelf, shrink
+from piwheels_node.builder.downloads import Downloads
 from piwheels_node.builder.files import remove_tree
+from piwheels_node.builder.halt import Halt
 from piwheels_node.builder.interpreter import Interpreter
+from piwheels_node.builder.seal import is_intact, seal
 from piwheels_node.builder.source import check_requirement
 from piwheels_node.core.errors import BuildError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.settings import CacheSettings
 
-_FORMAT = "1"  # part of every key: raise it when the layout changes
+_FORMAT = "2"  # part of every key: raise it when the layout changes
 _MOUNTED = Path("/env")
+_TREE, _PART, _SEAL, _PINS = "env", ".part", "seal.json", "pins.json"
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _WHEEL_BYTES = 1 << 30
 _RESOLVE_TIMEOUT_S = 600
-_LOOK_S = 0.05
-_STOPPED = "the builder was asked to stop"
 _UNSATISFIED = re.compile(
     r"(?:No matching distribution found for|Could not find a version that satisfies the requirement)"
     r" ([^\s(]+)"
@@ -74,13 +81,26 @@ class Pin:
         return f"{self.name}=={self.version}"
 
 
-@dataclass(frozen=True)
 class Environment:
-    """A finished environment: a virtual environment to be bound to /env."""
+    """A finished environment: a virtual environment to be bound to /env. It is kept until it is closed."""
 
-    key: str
-    path: Path
-    pins: tuple[Pin, ...]
+    def __init__(self, key: str, pins: tuple[Pin, ...], held: Held) -> None:
+        self.key = key
+        self.pins = pins
+        self.path = held.path
+        self._held = held
+
+    def close(self) -> None:
+        """Let go of it: it may be evicted from now on."""
+        self._held.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class EnvironmentCache:
@@ -107,8 +127,8 @@ class EnvironmentCache:
         self.extra_index_url = extra_index_url
         self.certificates = certificates
         self.stop = stop
-        for name in ("resolved", "ready", "making"):
-            (root / name).mkdir(parents=True, exist_ok=True)
+        self.resolved = Shelf(root / "resolved")
+        self.ready = Shelf(root / "ready", deep=True)
 
     def get(self, requirements: Sequence[str], *, stop: threading.Event | None = None) -> Environment:
         """The environment for these requirements, made now where there is none; raises BuildError.
@@ -116,20 +136,20 @@ class EnvironmentCache:
         `stop` makes this one end at once; the `stop` of the cache, all of them.
         """
         stop = stop or self.stop
-        wanted = self._wanted(requirements)
-        pins = self._resolve(wanted, stop)
+        pins = self._resolve(self._wanted(requirements), stop)
         key = self._key(pins)
-        path = self.root / "ready" / key
-        with self._only_one(key, stop):
-            try:
-                os.utime(path)
-            except FileNotFoundError:
-                self._make(key, pins, path, stop)
-        return Environment(key, path, pins)
+        held = self.ready.get(
+            key,
+            ready=lambda entry: is_intact(entry / _TREE, entry / _SEAL),
+            make=lambda entry: self._make(pins, entry, stop),
+            inside=_TREE,
+            halt=Halt(stop, self.stop),
+        )
+        return Environment(key, pins, held)
 
     def shrink(self) -> int:
         """Evict what was used least recently until everything kept fits; gives the bytes freed."""
-        return evict([self.root / "ready", self.downloads.root], self.settings.max_bytes)
+        return shrink([self.ready, self.resolved, self.downloads.shelf], self.settings.max_bytes)
 
     def _wanted(self, requirements: Sequence[str]) -> tuple[str, ...]:
         """The requirements that hold for the interpreter, in one spelling and order."""
@@ -143,18 +163,6 @@ class EnvironmentCache:
         parts += [f"{pin} {pin.sha256 or pin.url}" for pin in pins]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
-    @contextlib.contextmanager
-    def _only_one(self, key: str, stop: threading.Event) -> Iterator[None]:
-        """Keep everybody else from making the same thing at the same time."""
-        with open(self.root / "making" / f"{key}.lock", "w") as file:
-            while True:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                if stop.wait(_LOOK_S) or self.stop.is_set():
-                    raise BuildError(FailureReason.BUILDER_FAILED, _STOPPED)
-            yield
-
     # --- resolving ---------------------------------------------------------------------------------
 
     def _resolve(self, wanted: tuple[str, ...], stop: threading.Event) -> tuple[Pin, ...]:
@@ -162,20 +170,29 @@ class EnvironmentCache:
             return ()
         about = json.dumps([_FORMAT, self.interpreter.version_text, self.index_url, wanted])
         name = hashlib.sha256(about.encode()).hexdigest()[:32]
-        path = self.root / "resolved" / f"{name}.json"
-        with self._only_one(name, stop):
-            try:
-                if time.time() - path.stat().st_mtime < self.settings.resolve_max_age_s:
-                    return tuple(Pin(**one) for one in json.loads(path.read_text())["pins"])
-            except (OSError, ValueError, KeyError, TypeError):
-                pass  # not there, or not readable: asked again, and written anew
-            pins = self._ask_pip(wanted, stop)
-            _write_whole(path, json.dumps({"wanted": wanted, "pins": [asdict(pin) for pin in pins]}))
-        return pins
+        with self.resolved.get(
+            name,
+            ready=lambda entry: self._believed(entry) is not None,
+            make=lambda entry: self._ask_pip(wanted, entry, stop),
+            halt=Halt(stop, self.stop),
+        ) as held:
+            return _read_pins(held.path)
 
-    def _ask_pip(self, wanted: tuple[str, ...], stop: threading.Event) -> tuple[Pin, ...]:
-        with tempfile.TemporaryDirectory(dir=self.root / "making") as directory:
-            report, said = Path(directory, "report.json"), Path(directory, "output")
+    def _believed(self, entry: Path) -> tuple[Pin, ...] | None:
+        """The answer that is kept, where it is still believed."""
+        try:
+            age_s = time.time() - (entry / _PINS).stat().st_mtime
+            return _read_pins(entry) if age_s < self.settings.resolve_max_age_s else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None  # not there, or not readable: asked again, and written anew
+
+    def _ask_pip(self, wanted: tuple[str, ...], entry: Path, stop: threading.Event) -> None:
+        """Resolve, and write the answer down so that it is there whole or not at all."""
+        work = entry / _PART
+        remove_tree(work)
+        work.mkdir()
+        try:
+            report, said = work / "report.json", work / "output"
             command = [sys.executable, "-m", "pip", "--python", str(self.interpreter.path), "install"]
             command += ["--dry-run", "--ignore-installed", "--only-binary", ":all:", "--no-input", "--quiet"]
             command += ["--disable-pip-version-check", "--no-python-version-warning", "--report", str(report)]
@@ -183,14 +200,21 @@ class EnvironmentCache:
             command += ["--extra-index-url", self.extra_index_url] if self.extra_index_url else []
             command += ["--cert", str(self.certificates)] if self.certificates else []
             with said.open("wb") as output:
-                code = self._call([*command, *wanted], output, stop)
+                code = self._call([*command, *wanted], output, stop, TMPDIR=str(work))
             if code != 0:
                 raise _unresolved(said.read_text(errors="replace"), wanted)
-            return tuple(sorted(map(_pin, json.loads(report.read_text())["install"]), key=str))
+            pins = sorted(map(_pin, json.loads(report.read_text())["install"]), key=str)
+            answer = work / _PINS
+            answer.write_text(json.dumps({"wanted": wanted, "pins": [asdict(pin) for pin in pins]}))
+            answer.replace(entry / _PINS)
+        finally:
+            remove_tree(work)
 
-    def _call(self, command: list[str], output: Any, stop: threading.Event) -> int:
+    def _call(self, command: list[str], output: Any, stop: threading.Event, **variables: str) -> int:
         """Run one of our own helpers, and end it at once when we are asked to stop."""
         environ = {key: value for key, value in os.environ.items() if key != "PIP_REQUIRE_VIRTUALENV"}
+        environ |= variables
+        halt = Halt(stop, self.stop)
         with subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -203,36 +227,36 @@ class EnvironmentCache:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     return process.wait(0.1)
-                stopped = stop.is_set() or self.stop.is_set()
-                if stopped or time.monotonic() - started > _RESOLVE_TIMEOUT_S:
+                if halt.is_set() or time.monotonic() - started > _RESOLVE_TIMEOUT_S:
                     os.killpg(process.pid, signal.SIGKILL)  # pip --python is two processes
-                    what = _STOPPED if stopped else f"{command[0]} hangs"
-                    raise BuildError(FailureReason.BUILDER_FAILED, what)
+                    halt.check()
+                    raise BuildError(FailureReason.BUILDER_FAILED, f"{command[0]} hangs")
 
     # --- making ------------------------------------------------------------------------------------
 
-    def _make(self, key: str, pins: Sequence[Pin], path: Path, stop: threading.Event) -> None:
-        wheels = [
-            self.downloads.get(pin.url, pin.sha256, _filename(pin.url), _WHEEL_BYTES, stop=stop)
-            for pin in pins
-        ]
-        staging = self.root / "making" / key
-        remove_tree(staging) if staging.exists() else None
+    def _make(self, pins: Sequence[Pin], entry: Path, stop: threading.Event) -> None:
+        part, tree = entry / _PART, entry / _TREE
         try:
-            staging.mkdir()
-            self._lay_out(staging)
-            for wheel in wheels:
-                self._add(wheel, staging)
-            self._compile(staging, stop)
-            _allow_reading(staging)
-            staging.rename(path)
+            for left in (part, tree):  # by somebody who was killed; or it is no longer whole
+                remove_tree(left)
+            entry.chmod(0o755)  # the account that package code runs as walks through
+            part.mkdir()
+            self._lay_out(part)
+            for pin in pins:
+                filename = _filename(pin.url)
+                with self.downloads.get(pin.url, pin.sha256, filename, _WHEEL_BYTES, stop=stop) as wheel:
+                    self._add(wheel.path, part)
+            self._compile(part, stop)
+            _allow_reading(part)
+            seal(part, entry / _SEAL)
+            part.rename(tree)
         except OSError as error:
             raise BuildError(
-                FailureReason.OUT_OF_DISK if error.errno in {28, 122} else FailureReason.BUILDER_FAILED,
+                FailureReason.OUT_OF_DISK if error.errno in _FULL else FailureReason.BUILDER_FAILED,
                 f"the build environment could not be made: {error}",
             ) from error
         finally:
-            remove_tree(staging) if staging.exists() else None
+            remove_tree(part)
 
     def _lay_out(self, environment: Path) -> None:
         """The skeleton of a virtual environment (PEP 405) that will be found at /env."""
@@ -282,6 +306,10 @@ class EnvironmentCache:
         self._call(command, subprocess.DEVNULL, stop)  # files for other Pythons may not compile: no fault
 
 
+def _read_pins(entry: Path) -> tuple[Pin, ...]:
+    return tuple(Pin(**one) for one in json.loads((entry / _PINS).read_text())["pins"])
+
+
 def _pin(entry: dict[str, Any]) -> Pin:
     download, metadata = entry["download_info"], entry["metadata"]
     hashes = download.get("archive_info", {}).get("hashes", {})
@@ -329,10 +357,3 @@ def _allow_reading(directory: Path) -> None:
             path = os.path.join(root, name)
             if not os.path.islink(path):
                 os.chmod(path, os.stat(path).st_mode & 0o111 | 0o644)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a small file so that it is there whole or not at all."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)

@@ -89,10 +89,10 @@ def _load(path: Path, facts: WheelFacts, hooks: Hooks) -> None:
         shared = [name for name in archive.namelist() if ".so" in os.path.basename(name)]
         archive.extractall(unpacked, shared)  # names and sizes were checked by read_wheel
     hooks.workshop.sandbox.claim(unpacked)
-    environment = hooks.workshop.environments.get([])
-    _, answer = hooks.run(
-        "load", {"directory": unpacked.name, "extensions": list(facts.extensions)}, environment
-    )
+    with hooks.workshop.environments.get([]) as environment:
+        _, answer = hooks.run(
+            "load", {"directory": unpacked.name, "extensions": list(facts.extensions)}, environment
+        )
     own = {os.path.basename(name) for name in shared}
     for extension, message in sorted(answer["failed"].items()):
         missing = str(message).partition(": cannot open shared object file")

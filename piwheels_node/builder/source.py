@@ -26,6 +26,7 @@ from typing import IO, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from piwheels_node.builder.cache import Held
 from piwheels_node.builder.downloads import Downloads
 from piwheels_node.builder.files import open_plain
 from piwheels_node.core.errors import BuildError
@@ -67,8 +68,11 @@ class _Member:
 
 def fetch(
     sdist: SdistFile, downloads: Downloads, settings: BuilderSettings, *, stop: threading.Event | None = None
-) -> Path:
-    """Download a source archive, or take it from the cache; raises BuildError."""
+) -> Held:
+    """Download a source archive, or take it from the cache, where it stays until it is closed.
+
+    Raises BuildError.
+    """
     return downloads.get(sdist.url, sdist.sha256, sdist.filename, settings.sdist_max_bytes, stop=stop)
 
 

@@ -112,8 +112,8 @@ def test_a_wheel_with_the_wrong_hash_is_refused_and_not_kept(environments, pypi,
         environments.get(["backend"])
 
     assert caught.value.reason is FailureReason.HASH_MISMATCH
-    assert not any((environments.root / "ready").iterdir())
-    assert not any(environments.downloads.root.iterdir())
+    assert not any(environments.ready.root.iterdir())
+    assert not any(environments.downloads.shelf.root.iterdir())
 
 
 def test_an_index_that_fails_is_not_the_package_s_fault(environments, pypi):
@@ -151,20 +151,27 @@ def test_scripts_of_an_environment_name_the_python_inside_the_sandbox(environmen
     assert os.access(made.path / "bin" / "tool", os.X_OK)
 
 
-def test_what_was_used_least_recently_is_evicted_first(environments, pypi, tmp_path):
-    for name in ("old", "new"):
-        pypi.add(make_wheel(tmp_path, name, "1.0", {f"{name}.py": "x = 1\n" * 1000}), project=name)
-    old, new = environments.get(["old"]), environments.get(["new"])
-    day_ago = time.time() - 86400
-    os.utime(old.path, (day_ago, day_ago))
-    for path in environments.downloads.root.iterdir():
-        os.utime(path, (day_ago, day_ago))
-    object.__setattr__(environments.settings, "max_bytes", 1)
+def test_what_was_used_least_recently_is_evicted_first_and_nothing_that_is_in_use(
+    environments, pypi, tmp_path
+):
+    for name in ("old", "used", "new"):
+        pypi.add(make_wheel(tmp_path, name, "1.0", {f"{name}.py": "x = 1\n" * 9999}), project=name)
+    old, used, new = (environments.get([name]) for name in ("old", "used", "new"))
+    old.close()
+    new.close()
+    for age, made in ((4e5, used), (3e5, old), (2e5, new)):
+        os.utime(made.path.parent, (time.time() - age,) * 2)
+    for entry in environments.downloads.shelf.root.iterdir():
+        os.utime(entry, (time.time() - 9e5,) * 2)
+    kept = sum(entry.size_bytes for entry in environments.ready.entries())
+    object.__setattr__(environments.settings, "max_bytes", kept - 1)
 
     assert environments.shrink() > 0
 
     assert not old.path.exists()
-    assert new.path.exists(), "a build may be using it"
+    assert new.path.exists()
+    assert used.path.exists(), "a build is using it"
+    assert not any(environments.downloads.shelf.root.iterdir())
     assert environments.get(["old"]).path == old.path
 
 
