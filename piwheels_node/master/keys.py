@@ -56,9 +56,9 @@ def create_key(session: Session, kind: KeyKind, builder: str | None, now: dateti
 
 def find_key(session: Session, key: str) -> Caller | None:
     """Whose key this is; None where it is nobody's, or was revoked."""
-    digest = digest(key)
-    row = session.scalar(select(Token).where(Token.sha256 == digest, Token.revoked_at.is_(None)))
-    if row is None or not hmac.comparedigest(row.sha256, digest):
+    sha256 = digest(key)
+    row = session.scalar(select(Token).where(Token.sha256 == sha256, Token.revoked_at.is_(None)))
+    if row is None or not hmac.compare_digest(row.sha256, sha256):
         return None
     return Caller(KeyKind(row.kind), row.builder_id)
 
