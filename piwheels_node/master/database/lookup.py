@@ -73,8 +73,8 @@ class Lookup:
     def _connect(self) -> Any:
         """A connection that no pool knows."""
         connection = self._engine.connect()  # by SQLAlchemy, so that its errors are
-        connection.detach()
         made: Any = connection.connection.driver_connection
+        connection.detach()
         self._backend.set_autocommit(made)
         return made
 
