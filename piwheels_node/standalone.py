@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import os
 import secrets
 import socket
 import threading
@@ -27,13 +25,12 @@ from piwheels_node.builder.interpreter import probe
 from piwheels_node.builder.service import BuilderService, Observer
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.client import MasterClient
-from piwheels_node.core.errors import NodeError
+from piwheels_node.core.places import BUILDER, BUILDER_KEY, OPERATOR_KEY
 from piwheels_node.core.settings import Settings
+from piwheels_node.master.certificate import is_loopback
+from piwheels_node.master.keyfiles import endpoint, keep_key, make_directory
 from piwheels_node.master.service import Master
 
-ENDPOINT = "endpoint.json"
-OPERATOR_KEY = Path("keys", "operator.key")
-_BUILDER_KEY = Path("keys", "builder.key")
 _RETRY_DELAY_S = 1.0
 """There is no other builder that could do better: one delay long enough to notice a network that is back."""
 
@@ -50,7 +47,12 @@ class Standalone:
         self.data = data
         self.settings = dataclasses.replace(
             settings,
-            master=dataclasses.replace(settings.master, retry_delay_s=delay_s),
+            master=dataclasses.replace(
+                settings.master,
+                retry_delay_s=delay_s,
+                host=settings.master.host if is_loopback(settings.master.host) else "127.0.0.1",
+                proxied=True,  # plain HTTP: nobody else can reach it
+            ),
             builder=dataclasses.replace(settings.builder, pause_disk_bytes=0),  # nobody else could build it
         )
         self.observer = observer
@@ -68,15 +70,15 @@ class Standalone:
 
     def __enter__(self) -> Self:
         with self._closing as closing:
-            _make_directory(self.data)
+            make_directory(self.data)
             master = Master(self.data, self.settings)
             closing.callback(master.stop)
             self.url = master.start()
             builder_name = f"{socket.gethostname()} (standalone)"
-            _keep_key(self.data / OPERATOR_KEY, master, "operator", None)
-            builder_key = _keep_key(self.data / _BUILDER_KEY, master, "builder", builder_name)
+            _keep_key(self.data / OPERATOR_KEY, master, "operator")
+            builder_key = _keep_key(self.data / BUILDER_KEY, master, "builder", builder_name)
             workshop = Workshop(
-                self.data / "builder",
+                self.data / BUILDER,
                 probe(self.settings.builder.python),
                 self.settings,
                 extra_index_url=self.index_url,
@@ -89,9 +91,7 @@ class Standalone:
             closing.callback(builder.stop)
             builder.start()
             closing.callback(master.drain)  # else a slot that waits would get what another one hands back
-            endpoint = self.data / ENDPOINT
-            endpoint.write_text(json.dumps({"url": self.url, "pid": os.getpid()}))
-            closing.callback(endpoint.unlink, missing_ok=True)
+            closing.enter_context(endpoint(self.data, self.url))
             self._closing = closing.pop_all()
         return self
 
@@ -101,27 +101,9 @@ class Standalone:
         self._closing.close()
 
 
-def _make_directory(data: Path) -> None:
-    try:
-        (data / "keys").mkdir(parents=True, exist_ok=True)
-        (data / "keys").chmod(0o700)
-        data.chmod(0o755)  # the account that package code runs as must be able to walk through
-    except OSError as error:
-        raise NodeError(
-            f"the data directory cannot be used: {error.strerror}",
-            where=str(data),
-            hint="name one that you may write to with --data DIR",
-        ) from error
-
-
-def _keep_key(path: Path, master: Master, kind: str, builder: str | None) -> str:
-    """The key in the file, where the master knows it; else a new one, written for the owner only."""
-    with contextlib.suppress(FileNotFoundError):
-        key = path.read_text().strip()
-        if master.knows_key(kind, key):
-            return key
-    key = master.create_key(kind, builder)
-    path.unlink(missing_ok=True)
-    with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(f"{key}\n")
-    return key
+def _keep_key(path: Path, master: Master, kind: str, builder: str | None = None) -> str:
+    return keep_key(
+        path,
+        is_good=lambda key: master.knows_key(kind, key),
+        make=lambda: master.create_key(kind, builder),
+    )
