@@ -77,17 +77,17 @@ class Run:
 
 def main() -> None:
     """Run as the options say; exit code 1 where the account does not close."""
-    options = _options()
+    options = options_of(sys.argv[1:])
     if options.idle:
         _print(
             {"busy": _live_only(options, 2 * options.builders), "waiting": _live_only(options, 0)}, options
         )
         return
     world = World(options.seed, options.jobs, options.scale, options.failures)
-    with _farm(options, world) as (farm, keys):
-        shared = _shared(options, world, farm)
+    with farm_of(options, world) as (farm, keys):
+        shared = shared_by(options, world, farm)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            run = runner.run(_drive(farm, shared, keys, options))
+            run = runner.run(drive(farm, shared, keys, options))
         made = account.close(
             farm.database, farm.data, options.jobs, shared.ledger, master=str(farm.masters[0].address)
         )
@@ -102,18 +102,20 @@ def main() -> None:
 def _live_only(options: argparse.Namespace, jobs: int) -> dict[str, Any]:
     """Figures of a farm whose builders have jobs of hours in hand, or none at all where there are no jobs."""
     world = World(options.seed, jobs, scale=3600.0, failures=0.0)
-    with _farm(options, world) as (farm, keys):
-        shared = _shared(options, world, farm)
+    with farm_of(options, world) as (farm, keys):
+        shared = shared_by(options, world, farm)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_idle(farm, shared, keys, options.seconds))
 
 
-def _shared(options: argparse.Namespace, world: World, farm: Farm) -> Shared:
+def shared_by(options: argparse.Namespace, world: World, farm: Farm) -> Shared:
+    """What the builders of a run have in common."""
     addresses = [master.address for master in farm.masters]
     return Shared(world, Faults().times(options.faults), addresses, options.lease, options.poll)
 
 
-def _options() -> argparse.Namespace:
+def options_of(words: list[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n\n", maxsplit=1)[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -140,7 +142,7 @@ def _options() -> argparse.Namespace:
         "--keep", action="store_true", help="keep everything where the account does not close"
     )
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     options.lease = options.lease or (45.0 if options.idle else 5.0)
     if options.masters > 1 and options.engine != "postgresql":
         parser.error("several masters need --engine postgresql")
@@ -148,7 +150,7 @@ def _options() -> argparse.Namespace:
 
 
 @contextmanager
-def _farm(options: argparse.Namespace, world: World) -> Iterator[tuple[Farm, list[str]]]:
+def farm_of(options: argparse.Namespace, world: World) -> Iterator[tuple[Farm, list[str]]]:
     """Masters that run on a database that is filled."""
     with ExitStack() as stack:
         where = Path(
@@ -181,7 +183,8 @@ def _farm(options: argparse.Namespace, world: World) -> Iterator[tuple[Farm, lis
         yield Farm(data, database, masters, postmaster), keys
 
 
-async def _drive(farm: Farm, shared: Shared, keys: list[str], options: argparse.Namespace) -> Run:
+async def drive(farm: Farm, shared: Shared, keys: list[str], options: argparse.Namespace) -> Run:
+    """Let the fleet build until all jobs have ended, or the time is over."""
     run = Run()
     began, database_began, own_began = farm.load(), farm.database_load(), time.process_time()
     builders = [
@@ -202,7 +205,7 @@ async def _drive(farm: Farm, shared: Shared, keys: list[str], options: argparse.
     run.memory_bytes = max(master.peak_bytes for master in farm.masters)
     run.masters_killed = sum(master.killed for master in farm.masters)
     for master in farm.masters:
-        if not master.lives:
+        if not master.pid:
             await asyncio.to_thread(master.start)
     return run
 

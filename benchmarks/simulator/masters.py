@@ -84,9 +84,9 @@ class MasterProcess:
         return self._cpu_s + (cpu_s(self._process.pid) if self._process else 0.0)
 
     @property
-    def lives(self) -> bool:
-        """True where it has not been killed."""
-        return self._process is not None
+    def pid(self) -> int:
+        """The number of its process; 0 where it has been killed."""
+        return self._process.pid if self._process else 0
 
     def log(self) -> str:
         """What it printed."""

@@ -68,6 +68,15 @@ class Network:
     def mend(self, name):
         self._admin(self.center, "ip", "link", "set", f"to-{name}", "up")
 
+    def slow_down(self, name, rate):
+        """From that house, so much gets through a second (`tc`: 1mbit); None: as much as there is."""
+        device = ["dev", "eth0", "root"]
+        if rate is None:
+            self._admin(self.house(name), "tc", "qdisc", "del", *device)
+        else:
+            shape = ["tbf", "rate", rate, "burst", "16kb", "latency", "200ms"]
+            self._admin(self.house(name), "tc", "qdisc", "add", *device, *shape)
+
     def close(self):
         self._closing.close()
 
