@@ -11,4 +11,5 @@ pytest_plugins = [
     "fix_network",
     "fix_postgres",
     "fix_pypi",
+    "fix_siege",
 ]

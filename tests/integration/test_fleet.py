@@ -102,7 +102,7 @@ def test_the_account_of_a_farm_without_harm_closes(copy):
         (f"delete from event where kind = 'leased' and job_id = {BUILT_JOB}", "cannot follow where it is"),
         (f"delete from event where kind = 'built' and job_id = {BUILT_JOB}", "but its last event is"),
         (
-            f"insert into event (job_id, at, kind, detail) values ({BUILT_JOB}, '2026-01-01', 'built', '{{}}')",
+            f"insert into event (job_id, at, kind, detail) values ({BUILT_JOB}, '2026-01-01', 'built', 1)",
             "'built' cannot follow where it is 'ended'",
         ),
         (
