@@ -1,46 +1,101 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Giving jobs to builders: who offers what, and the lease that a builder is sent.
 
+    hello        a builder's process has just started
+    register     what a builder offers, where it changed
+    look         the next job for a builder, where it may have one
+
 Functions take a session and give messages; the queue itself is in `queue`. This module knows no HTTP.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from piwheels_node.core.errors import LeaseLostError
-from piwheels_node.core.messages import Lease, LeaseRequest, Limits, OfferedTarget, SdistFile
+from piwheels_node.core.builders import BuilderEventKind, memory_classes_below
+from piwheels_node.core.jobs import JobState
+from piwheels_node.core.messages import Hello, Lease, LeaseRequest, Limits, OfferedTarget, SdistFile
 from piwheels_node.core.settings import Settings
 from piwheels_node.core.targets import Target
-from piwheels_node.master import publish, queue
-from piwheels_node.master.database.models import Builder, BuilderTarget, Job, TargetRow
+from piwheels_node.master import control, publish, queue
+from piwheels_node.master.database.models import (
+    Builder,
+    BuilderEvent,
+    BuilderTarget,
+    Job,
+    Project,
+    PypiFile,
+    Release,
+    TargetRow,
+)
 
-_SEEN_EVERY_S = 60.0
+SEEN_EVERY_S = 60.0
 """How exactly it is known when a builder was last seen: a write for every poll would wear out SD cards."""
 
+_JUST_NOW = timedelta(seconds=60)
 
-def needs_registering(
-    session: Session, builder_id: int, offered: Sequence[OfferedTarget], now: datetime
-) -> bool:
+
+@dataclass(frozen=True)
+class Look:
+    """What a builder that looked for a job found. `more`: there are others of the target in question."""
+
+    lease: Lease | None = None
+    may_lease: bool = True
+    more: bool = False
+
+
+def hello(session: Session, builder_id: int, told: Hello, now: datetime, settings: Settings) -> bool:
+    """A builder's process has started: note what it is and offers; the jobs that it held before are lost.
+
+    False where it is another machine than the one that joined: then only that is noted. Raises UsageError
+    for a bad target.
+    """
+    builder = session.get_one(Builder, builder_id, with_for_update=True)
+    machine = told.machine
+    if machine and builder.fingerprint is not None and machine.fingerprint != builder.fingerprint:
+        if not _noted_just_now(session, builder_id, BuilderEventKind.CLONED, now):
+            control.record(session, builder_id, BuilderEventKind.CLONED, now, machine=machine.model)
+        return False
+    is_same = told.session is not None and told.session == builder.session
+    if not is_same:  # a hello that comes twice must not cost the jobs that were leased in between
+        queue.forsake(session, builder_id, now, settings.master)
+        _begin_session(session, builder, told, now)
+    builder.slots, builder.version = told.slots, told.version
+    builder.machine = machine.model_dump(mode="json") if machine else builder.machine
+    register(session, builder_id, told.targets, builder.memory_bytes, now)
+    return True
+
+
+def needs_registering(session: Session, builder_id: int, request: LeaseRequest, now: datetime) -> bool:
     """True where `register` would change something worth a write."""
     builder = session.get_one(Builder, builder_id)
-    if builder.last_seen_at is None or now - builder.last_seen_at > timedelta(seconds=_SEEN_EVERY_S):
+    if builder.last_seen_at is None or now - builder.last_seen_at > timedelta(seconds=SEEN_EVERY_S):
+        return True
+    if memory_classes_below(builder.memory_bytes) != memory_classes_below(request.memory_bytes):
         return True
     known = session.execute(
         select(TargetRow.name, BuilderTarget.environment_id)
         .join(TargetRow, BuilderTarget.target_id == TargetRow.id)
         .where(BuilderTarget.builder_id == builder_id)
     )
-    return {tuple(row) for row in known} != {(one.name, one.environment_id) for one in offered}
+    return {tuple(row) for row in known} != {(one.name, one.environment_id) for one in request.targets}
 
 
-def register(session: Session, builder_id: int, offered: Sequence[OfferedTarget], now: datetime) -> None:
+def register(
+    session: Session,
+    builder_id: int,
+    offered: Sequence[OfferedTarget],
+    memory_bytes: int | None,
+    now: datetime,
+) -> None:
     """Note that a builder lives, and what it offers from now on; raises UsageError for a bad target."""
-    session.get_one(Builder, builder_id).last_seen_at = now
+    builder = session.get_one(Builder, builder_id)
+    builder.last_seen_at, builder.memory_bytes = now, memory_bytes
     known = {
         row.target_id: row
         for row in session.scalars(select(BuilderTarget).where(BuilderTarget.builder_id == builder_id))
@@ -58,40 +113,34 @@ def register(session: Session, builder_id: int, offered: Sequence[OfferedTarget]
         session.delete(row)
 
 
-def lease(
-    session: Session, builder_id: int, request: LeaseRequest, settings: Settings, now: datetime
-) -> Lease | None:
-    """Lease the next job for what a builder offers; None where there is none."""
-    claimed = queue.claim(
-        session,
-        builder_id=builder_id,
-        builder_name=session.get_one(Builder, builder_id).name,
-        targets=[one.name for one in request.targets],
-        memory_bytes=request.memory_bytes,
-        now=now,
-        lease_s=settings.master.lease_s,
-    )
-    if claimed is None:
-        return None
-    job = session.get_one(Job, claimed.job_id)
-    sdist = job.sdist
-    return Lease(
-        job_id=job.id,
-        token=claimed.token,
-        project=job.release.project.name,
-        version=job.release.version,
-        target=job.target.name,
-        sdist=SdistFile(
-            filename=sdist.filename,
-            url=sdist.url,
-            sha256=sdist.sha256 or "",
-            size_bytes=sdist.size_bytes,
-            uploaded_at=sdist.uploaded_at,
-        ),
-        taken_names=publish.taken_names(session, job.release),
-        expires_in_s=settings.master.lease_s,
-        limits=limits(settings),
-    )
+def look(
+    session: Session,
+    speaker: control.Speaker,
+    request: LeaseRequest,
+    settings: Settings,
+    now: datetime,
+    *,
+    more_of: str | None = None,
+) -> Look:
+    """Lease the next job for what a builder offers, if it may have one; and are there more of a target?
+
+    Raises KeyRefusedError and SupersededError (`control.may_lease`).
+    """
+    lease = None
+    may_lease = control.may_lease(session, speaker)
+    if may_lease:
+        claimed = queue.claim(
+            session,
+            builder_id=speaker.id,
+            builder_name=speaker.name,
+            targets=[one.name for one in request.targets],
+            memory_bytes=request.memory_bytes,
+            now=now,
+            lease_s=settings.master.lease_s,
+        )
+        if claimed is not None:
+            lease = _message(session, claimed.job_id, claimed.token, settings)
+    return Look(lease, may_lease, more_of is not None and _has_ready(session, more_of))
 
 
 def limits(settings: Settings) -> Limits:
@@ -105,12 +154,62 @@ def limits(settings: Settings) -> Limits:
     )
 
 
-def held(session: Session, job_id: int, token: str, builder_id: int, now: datetime) -> Job:
-    """The job, where this builder holds it with this token; raises LeaseLostError."""
-    job = queue.held(session, job_id, token, now)
-    if job.builder_id != builder_id:
-        raise LeaseLostError("another builder holds this job", where=f"job {job_id}")
-    return job
+def _begin_session(session: Session, builder: Builder, told: Hello, now: datetime) -> None:
+    spoke = builder.last_seen_at
+    if builder.session is not None and spoke is not None and now - spoke < _JUST_NOW:
+        control.record(session, builder.id, BuilderEventKind.SUPERSEDED, now)
+    control.record(session, builder.id, BuilderEventKind.STARTED, now, version=told.version, slots=told.slots)
+    builder.session = told.session
+    queue.announce(session, f"orders:{builder.id}")  # its earlier process, wherever it waits, hears of it
+
+
+def _noted_just_now(session: Session, builder_id: int, kind: BuilderEventKind, now: datetime) -> bool:
+    """A machine that says hello again and again shall not fill the history."""
+    newest = session.scalar(
+        select(BuilderEvent)
+        .where(BuilderEvent.builder_id == builder_id)
+        .order_by(BuilderEvent.id.desc())
+        .limit(1)
+    )
+    return newest is not None and newest.kind == kind.value and now - newest.at < _JUST_NOW
+
+
+def _message(session: Session, job_id: int, token: str, settings: Settings) -> Lease:
+    row = session.execute(
+        select(
+            Job.release_id, Project.name, Release.version, TargetRow.name.label("target"),
+            PypiFile.filename, PypiFile.url, PypiFile.sha256, PypiFile.size_bytes, PypiFile.uploaded_at,
+        )
+        .select_from(Job)
+        .join(Release, Job.release_id == Release.id)
+        .join(Project, Release.project_id == Project.id)
+        .join(TargetRow, Job.target_id == TargetRow.id)
+        .join(PypiFile, Job.sdist_id == PypiFile.id)
+        .where(Job.id == job_id)
+    ).one()  # fmt: skip
+    return Lease(
+        job_id=job_id,
+        token=token,
+        project=row.name,
+        version=row.version,
+        target=row.target,
+        sdist=SdistFile(
+            filename=row.filename,
+            url=row.url,
+            sha256=row.sha256 or "",
+            size_bytes=row.size_bytes,
+            uploaded_at=row.uploaded_at,
+        ),
+        taken_names=publish.taken_names(session, row.release_id),
+        expires_in_s=settings.master.lease_s,
+        limits=limits(settings),
+    )
+
+
+def _has_ready(session: Session, target: str) -> bool:
+    target_id = session.scalar(select(TargetRow.id).where(TargetRow.name == target))
+    ready = exists().where(Job.target_id == target_id, control.in_state(JobState.READY))
+    return bool(session.scalar(select(ready)))
 
 
 def _target_id(session: Session, name: str, now: datetime) -> int:

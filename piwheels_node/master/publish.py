@@ -66,7 +66,7 @@ class Subject:
             release.project.name,
             release.version,
             Target.parse(job.target.name),
-            frozenset(taken_names(session, release)),
+            frozenset(taken_names(session, release.id)),
         )
 
 
@@ -76,6 +76,7 @@ def accept(
     *,
     job_id: int,
     token: str,
+    builder_id: int | None = None,
     report: Report,
     limits: Limits,
     settings: MasterSettings,
@@ -86,7 +87,7 @@ def accept(
     Raises LeaseLostError where the lease is over, and StorageError on a full disk: the job is then still
     the builder's, and the report may come again.
     """
-    lease = _Held(job_id, token, clock)
+    lease = _Held(job_id, token, builder_id, clock)
     with database.read() as session:
         job, now = lease.job(session)
         subject = Subject.of(session, job)
@@ -147,11 +148,11 @@ def check(path: Path, claim: WheelClaim, subject: Subject, limits: Limits) -> Wh
         raise StorageError(f"an upload cannot be read: {error.strerror}", where=str(path)) from error
 
 
-def taken_names(session: Session, release: Release) -> list[str]:
+def taken_names(session: Session, release_id: int) -> list[str]:
     """Names of wheels of a release that can never be used again: PyPI's, and those once published here."""
-    ours = session.scalars(select(Wheel.filename).where(Wheel.release_id == release.id))
+    ours = session.scalars(select(Wheel.filename).where(Wheel.release_id == release_id))
     theirs = session.scalars(
-        select(PypiFile.filename).where(PypiFile.release_id == release.id, PypiFile.filename.like("%.whl"))
+        select(PypiFile.filename).where(PypiFile.release_id == release_id, PypiFile.filename.like("%.whl"))
     )
     return sorted({*ours, *theirs})
 
@@ -228,11 +229,12 @@ class _Held:
 
     job_id: int
     token: str
+    builder_id: int | None
     clock: Callable[[], datetime]
 
     def job(self, session: Session) -> tuple[Job, datetime]:
         now = self.clock()
-        return queue.held(session, self.job_id, self.token, now), now
+        return queue.held(session, self.job_id, self.token, now, self.builder_id), now
 
 
 def _make_public(

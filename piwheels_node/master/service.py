@@ -124,7 +124,7 @@ class Master:
         """Give no more jobs out; builders that wait for one hear at once that there is none."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
-                self._loop.call_soon_threadsafe(self._context.bell.close)
+                self._loop.call_soon_threadsafe(self._context.waiting.close)
 
     def stop(self) -> None:
         """Finish what is being answered (3 s at most), and close everything. May be called again."""

@@ -7,6 +7,7 @@ take a session and give `core.messages`; this module knows no HTTP.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,18 +18,24 @@ from sqlalchemy.orm import Session, joinedload, selectinload
 from piwheels_node import __version__
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import (
+    BuilderEventView,
+    BuilderView,
     BuildView,
     EventView,
+    Health,
     JobView,
+    Machine,
     ProjectView,
     Status,
     StepTime,
     WheelView,
 )
 from piwheels_node.core.targets import Target
+from piwheels_node.master import control
 from piwheels_node.master.database.models import (
     Build,
     Builder,
+    BuilderEvent,
     BuilderTarget,
     Counter,
     Event,
@@ -42,20 +49,37 @@ from piwheels_node.master.database.models import (
 ALIVE_S = 300.0
 """A builder that was not heard of for this long is not counted, and what it offers does not count."""
 
+LOOK_BACK = 50_000
+"""How many jobs are looked through for those in one state."""
+
 _MOST = 500
+_REFUSED = "refused."
+_FEW = frozenset({JobState.LEASED, JobState.QUARANTINED})
+"""States that an index finds, and that few jobs are in."""
 
 
 def status(session: Session, now: datetime) -> Status:
     """The master in a few numbers, all of them kept as counters."""
-    counters = {row.name: row.value for row in session.scalars(select(Counter))}
+    counters = _counters(session)
     alive = select(func.count()).select_from(Builder).where(Builder.last_seen_at > _alive_since(now))
+    targets = session.execute(select(TargetRow.id, TargetRow.name).order_by(TargetRow.id))
+    waiting = {row.name: counters.get(f"jobs.ready.{row.id}", 0) for row in targets}
+    farm = control.farm_mode(session)
     return Status(
         version=__version__,
         targets=offered_targets(session),
         jobs={state.value: counters.get(f"jobs.{state.value}", 0) for state in JobState},
         wheels=counters.get("wheels", 0),
         wheels_bytes=counters.get("wheels.bytes", 0),
+        queue={name: ready for name, ready in waiting.items() if ready > 0},
         builders=session.scalar(alive) or 0,
+        mode=farm.mode,
+        why=farm.why,
+        refused={
+            name.removeprefix(_REFUSED): value
+            for name, value in sorted(counters.items())
+            if name.startswith(_REFUSED)
+        },
     )
 
 
@@ -75,10 +99,51 @@ def offered_environments(session: Session, target_id: int, now: datetime) -> set
     return set(found)
 
 
+def builders(session: Session) -> list[BuilderView]:
+    """All builders, by name."""
+    return _builder_views(session, select(Builder).order_by(Builder.name))
+
+
+def builder(session: Session, name: str) -> BuilderView | None:
+    """One builder, or None where there is none of this name."""
+    found = _builder_views(session, select(Builder).where(Builder.name == name))
+    return found[0] if found else None
+
+
+def builder_events(session: Session, name: str) -> list[BuilderEventView] | None:
+    """What happened to a builder, oldest first; of very many, the newest. None where there is no such one."""
+    builder_id = session.scalar(select(Builder.id).where(Builder.name == name))
+    if builder_id is None:
+        return None
+    rows = session.scalars(
+        select(BuilderEvent)
+        .where(BuilderEvent.builder_id == builder_id)
+        .order_by(BuilderEvent.id.desc())
+        .limit(_MOST)
+    ).all()
+    return [
+        BuilderEventView(event_id=row.id, at=row.at, kind=row.kind, detail=row.detail)
+        for row in reversed(rows)
+    ]
+
+
 def jobs(session: Session, state: JobState | None, limit: int) -> list[JobView]:
-    """The newest jobs, in one state or in any."""
+    """The newest jobs, in one state or in any.
+
+    Of states that most jobs come to, those are found that are among the newest `LOOK_BACK` jobs of all.
+    """
     wanted = select(Job).order_by(Job.id.desc()).limit(min(limit, _MOST))
-    return _job_views(session, wanted if state is None else wanted.where(Job.state == state))
+    if state in _FEW:
+        wanted = wanted.where(control.in_state(state))
+    elif state is not None:
+        newest = session.scalar(select(func.max(Job.id))) or 0
+        wanted = wanted.where(Job.state == state, Job.id > newest - LOOK_BACK)
+    return _job_views(session, wanted)
+
+
+def jobs_of(session: Session, job_ids: Sequence[int]) -> list[JobView]:
+    """These jobs, in the order of their numbers; of very many, the first."""
+    return _job_views(session, select(Job).where(Job.id.in_(job_ids[:_MOST])).order_by(Job.id))
 
 
 def job(session: Session, job_id: int) -> JobView | None:
@@ -115,6 +180,69 @@ def project(session: Session, name: str) -> ProjectView | None:
     return ProjectView(
         name=row.name, jobs=_job_views(session, wanted), wheels=[_wheel_view(wheel) for wheel in wheels]
     )
+
+
+def _builder_views(session: Session, wanted: Select[Any]) -> list[BuilderView]:
+    rows = session.scalars(wanted).all()
+    ids = [row.id for row in rows]
+    if not ids:
+        return []
+    counters = _counters(session, "builder.")
+    targets: dict[int, list[str]] = defaultdict(list)
+    for builder_id, name in session.execute(
+        select(BuilderTarget.builder_id, TargetRow.name)
+        .join(TargetRow, BuilderTarget.target_id == TargetRow.id)
+        .where(BuilderTarget.builder_id.in_(ids))
+        .order_by(TargetRow.name)
+    ):
+        targets[builder_id].append(name)
+    in_hand: dict[int, list[int]] = defaultdict(list)
+    for job_id, holder_id in session.execute(
+        select(Job.id, Job.builder_id).where(control.in_state(JobState.LEASED), Job.builder_id.in_(ids))
+    ):
+        in_hand[holder_id or 0].append(job_id)
+    views = {
+        view.job_id: view for view in jobs_of(session, [one for some in in_hand.values() for one in some])
+    }
+    return [
+        _builder_view(row).model_copy(
+            update={
+                "targets": targets[row.id],
+                "jobs": [views[one] for one in in_hand[row.id] if one in views],
+                "built": counters.get(f"builder.{row.id}.built", 0),
+                "failed": counters.get(f"builder.{row.id}.failed", 0),
+            }
+        )
+        for row in rows
+    ]
+
+
+def _builder_view(row: Builder) -> BuilderView:
+    health = Health.model_validate(row.health) if row.health else None
+    skew_s = None
+    if health is not None and health.at is not None and row.health_at is not None:
+        skew_s = (health.at - row.health_at).total_seconds()
+    return BuilderView(
+        builder_id=row.id,
+        name=row.name,
+        state=row.state,
+        mode=row.mode,
+        why=row.why,
+        paused_itself=row.paused_itself,
+        slots=row.slots,
+        version=row.version,
+        machine=Machine.model_validate(row.machine) if row.machine else None,
+        created_at=row.created_at,
+        last_seen_at=row.last_seen_at,
+        health=health,
+        health_at=row.health_at,
+        clock_skew_s=skew_s,
+    )
+
+
+def _counters(session: Session, prefix: str = "") -> dict[str, int]:
+    wanted = select(Counter.name, Counter.value).where(Counter.name.startswith(prefix, autoescape=True))
+    return {row.name: row.value for row in session.execute(wanted)}
 
 
 def _job_views(session: Session, wanted: Select[Any]) -> list[JobView]:

@@ -1,8 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The API of the master, for builders and people, under `/api/v1/`; described at `/api/docs`.
 
+    limits     the gate in front of it all: rates, and sizes of messages
     context    what endpoints work with; who may call them
-    builders   lease, heartbeat, log, wheel, report
+    callers    whose keys they are
+    waiting    requests that wait for a job, or for other orders
+    refusals   what was refused: counted, and told in the log
+    builders   hello, orders, lease, heartbeat, log, wheel, report
+    orders     what people tell builders to do
+    enrolment  join tokens, joining, approving, revoking, purging
     people     ask for a build; status, jobs, builds, logs, projects
     problems   how errors are told
 
@@ -16,8 +22,9 @@ from fastapi import FastAPI
 
 from piwheels_node import __version__
 from piwheels_node.core.messages import Problem
-from piwheels_node.master.api import builders, people, problems
+from piwheels_node.master.api import builders, enrolment, orders, people, problems
 from piwheels_node.master.api.context import Context
+from piwheels_node.master.api.limits import Gate
 
 __all__ = ["Context", "make_api"]
 
@@ -42,6 +49,9 @@ def make_api(context: Context) -> FastAPI:
     )
     api.state.context = context
     problems.install(api)
+    api.add_middleware(Gate, context=context)
     api.include_router(builders.router, prefix=PREFIX)
+    api.include_router(orders.router, prefix=PREFIX)
+    api.include_router(enrolment.router, prefix=PREFIX)
     api.include_router(people.router, prefix=PREFIX)
     return api

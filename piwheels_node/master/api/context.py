@@ -3,62 +3,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from piwheels_node.core.builders import BuilderState
 from piwheels_node.core.settings import Settings
-from piwheels_node.master.api.problems import ClosingError, NoKeyError, WrongKeyError
+from piwheels_node.master import control
+from piwheels_node.master.api.callers import Caller, Callers
+from piwheels_node.master.api.problems import NoKeyError, WrongKeyError
+from piwheels_node.master.api.refusals import Refusals
+from piwheels_node.master.api.waiting import Waiting
+from piwheels_node.master.control import Speaker
 from piwheels_node.master.database.engine import Database
-from piwheels_node.master.keys import Caller, KeyKind, find_key
+from piwheels_node.master.keys import KeyKind
 from piwheels_node.master.logs import LogFiles
 from piwheels_node.master.pypi import PyPI
 from piwheels_node.master.store import WheelStore
-
-T = TypeVar("T")
-
-
-class Bell:
-    """Builders that wait for a job sleep here, until one may be there. For one event loop only."""
-
-    def __init__(self) -> None:
-        self.closing = False
-        self._event = asyncio.Event()
-        self._closed = asyncio.Event()
-
-    def ring(self) -> None:
-        """Wake all who wait."""
-        self._event.set()
-        self._event = asyncio.Event()
-
-    def close(self) -> None:
-        """Wake all, for the last time: there will be no more jobs."""
-        self.closing = True
-        self._closed.set()
-        self.ring()
-
-    async def wait(self, timeout_s: float) -> None:
-        """Sleep until somebody rings, or the time is over."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), timeout_s)
-
-    async def unless_closed(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` gives; where the bell is closed first, `work` is cancelled, with ClosingError."""
-        working, closed = asyncio.ensure_future(work), asyncio.ensure_future(self._closed.wait())
-        try:
-            await asyncio.wait({working, closed}, return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
-                raise ClosingError("the master is about to end", hint="ask again when it is back")
-            return working.result()
-        finally:
-            working.cancel()
-            closed.cancel()
 
 
 def _now() -> datetime:
@@ -67,20 +32,31 @@ def _now() -> datetime:
 
 @dataclass(frozen=True)
 class Context:
-    """The parts of the master that the API uses."""
+    """The parts of the master that the API uses. `told` is what each builder has said of itself lately."""
 
     database: Database
     store: WheelStore
     logs: LogFiles
     pypi: PyPI
     settings: Settings
-    bell: Bell = field(default_factory=Bell)
+    waiting: Waiting = field(default_factory=Waiting)
     now: Callable[[], datetime] = _now
     fingerprint: str | None = None
     "What join tokens say of our certificate; None: the system's authorities judge it."
+    callers: Callers = field(default_factory=Callers)
+    refusals: Refusals = field(default_factory=Refusals)
+    told: dict[int, Told] = field(default_factory=dict)
 
 
-def _context_of(request: Request) -> Context:
+@dataclass(frozen=True)
+class Told:
+    """What this process has last written of what a builder said: when (monotonic), and its pause."""
+
+    at_s: float
+    paused_itself: str | None
+
+
+async def _context_of(request: Request) -> Context:
     context: Context = request.app.state.context
     return context
 
@@ -91,34 +67,54 @@ Here = Annotated[Context, Depends(_context_of)]
 _bearer = HTTPBearer(
     auto_error=False, description="a key made with `piwheels-node`, kind builder or operator"
 )
+_Shown = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+_Session = Annotated[str | None, Header(alias="X-Builder-Session", max_length=64)]
 
 
-def _caller(here: Here, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+async def _caller(request: Request, here: Here, shown: _Shown) -> Caller:
     if shown is None:
         raise NoKeyError("this needs a key", hint="send it as `Authorization: Bearer KEY`")
-    with here.database.read() as session:
-        caller = find_key(session, shown.credentials)
-    if caller is None:
+    caller = await here.callers.find(here.database, shown.credentials)
+    request.state.caller = caller
+    if caller is not None and caller.state is BuilderState.REVOKED:
+        raise control.revoked()
+    if caller is None or not caller.is_good:
         raise NoKeyError(
             "the master does not know this key", hint="it may have been revoked; ask for another"
         )
     return caller
 
 
-def _builder(caller: Annotated[Caller, Depends(_caller)]) -> int:
+async def _newcomer(caller: Annotated[Caller, Depends(_caller)]) -> Speaker:
     if caller.kind is not KeyKind.BUILDER or caller.builder_id is None:
         raise WrongKeyError("only a builder may do this", hint="use a builder's key")
-    return caller.builder_id
+    return Speaker(caller.builder_id, caller.name or "", caller.session)
 
 
-def _operator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+async def _builder(
+    newcomer: Annotated[Speaker, Depends(_newcomer)], here: Here, shown: _Shown, session: _Session = None
+) -> Speaker:
+    if newcomer.session is not None and newcomer.session != session and shown is not None:
+        # What is remembered may be older than its hello; nobody is sent away for good by that.
+        caller = await here.callers.find(here.database, shown.credentials, afresh=True)
+        control.check_speaker(caller.session if caller else None, session)
+    return Speaker(newcomer.id, newcomer.name, session)
+
+
+async def _operator(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
     if caller.kind is not KeyKind.OPERATOR:
         raise WrongKeyError("only an operator may do this", hint="use an operator's key")
     return caller
 
 
-BuilderId = Annotated[int, Depends(_builder)]
-"""Parameter of an endpoint for builders only: the builder whose key it is."""
+Newcomer = Annotated[Speaker, Depends(_newcomer)]
+"""Parameter of an endpoint for a builder whose process has just started: the builder whose key it is."""
+
+TheBuilder = Annotated[Speaker, Depends(_builder)]
+"""Parameter of an endpoint for builders only: whose key it is, and the process that speaks for it."""
 
 Operator = Annotated[Caller, Depends(_operator)]
 """Parameter of an endpoint for operators only."""
+
+JobId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+"""Parameter of an endpoint: the number of a job."""

@@ -10,6 +10,8 @@ from packaging.utils import canonicalize_name
 
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import (
+    BuilderEventView,
+    BuilderView,
     BuildRequest,
     EventView,
     JobView,
@@ -18,7 +20,7 @@ from piwheels_node.core.messages import (
     Status,
 )
 from piwheels_node.master import requests, views
-from piwheels_node.master.api.context import Here, Operator
+from piwheels_node.master.api.context import Here, JobId, Operator
 from piwheels_node.master.api.problems import NotFoundError
 from piwheels_node.master.api.threads import in_daemon_thread
 
@@ -32,10 +34,7 @@ LOG_CHUNK_BYTES = 1 << 20
 async def ask_for_build(wanted: BuildRequest, here: Here, _operator: Operator) -> RequestAnswer:
     """Ask for a wheel: PyPI may have it, we may have it, or there is a job for it now."""
     asking = in_daemon_thread(requests.ask, here.database, here.pypi, wanted, here.now())
-    answer = await here.bell.unless_closed(asking)  # PyPI may take as long as it likes
-    if answer.job is not None and answer.job.state is JobState.READY:
-        here.bell.ring()
-    return answer
+    return await here.waiting.unless_closed(asking)  # PyPI may take as long as it likes
 
 
 @router.get("/status")
@@ -55,7 +54,7 @@ def jobs(
 
 
 @router.get("/jobs/{job_id}")
-def job(job_id: int, here: Here) -> JobView:
+def job(job_id: JobId, here: Here) -> JobView:
     """One job, with its newest build."""
     with here.database.read() as session:
         found = views.job(session, job_id)
@@ -65,7 +64,7 @@ def job(job_id: int, here: Here) -> JobView:
 
 
 @router.get("/jobs/{job_id}/events")
-def events(job_id: int, here: Here) -> list[EventView]:
+def events(job_id: JobId, here: Here) -> list[EventView]:
     """What happened to a job."""
     with here.database.read() as session:
         found = views.events(session, job_id)
@@ -75,10 +74,37 @@ def events(job_id: int, here: Here) -> list[EventView]:
 
 
 @router.get("/jobs/{job_id}/log", response_class=Response)
-def log(job_id: int, here: Here, offset: Annotated[int, Query(ge=0)] = 0) -> Response:
+def log(job_id: JobId, here: Here, offset: Annotated[int, Query(ge=0)] = 0) -> Response:
     """The log of a job's newest build from a byte on, 1 MiB at most; empty where there is no more by now."""
     content = here.logs.read(job_id, offset, LOG_CHUNK_BYTES)
     return Response(content, media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"})
+
+
+@router.get("/builders")
+def builders(here: Here) -> list[BuilderView]:
+    """All builders, by name."""
+    with here.database.read() as session:
+        return views.builders(session)
+
+
+@router.get("/builders/{name}")
+def builder(name: str, here: Here) -> BuilderView:
+    """One builder, with the jobs that it holds."""
+    with here.database.read() as session:
+        found = views.builder(session, name)
+    if found is None:
+        raise NotFoundError("there is no such builder", where=name)
+    return found
+
+
+@router.get("/builders/{name}/events")
+def builder_events(name: str, here: Here) -> list[BuilderEventView]:
+    """What happened to a builder."""
+    with here.database.read() as session:
+        found = views.builder_events(session, name)
+    if found is None:
+        raise NotFoundError("there is no such builder", where=name)
+    return found
 
 
 @router.get("/projects/{name}")

@@ -228,7 +228,7 @@ def test_a_name_that_pypi_has_or_that_was_once_published_is_never_used_again(ben
     assert bench.hand_in(job, again).reason is FailureReason.WHEEL_INVALID
     with bench.tables.database.read() as session:
         release = session.get_one(Job, job.id).release
-        assert publish.taken_names(session, release) == sorted([path.name, again.name])
+        assert publish.taken_names(session, release.id) == sorted([path.name, again.name])
 
 
 def requeue(bench, job_id):
@@ -245,7 +245,7 @@ def withdraw_all(bench):
 
 def test_the_names_of_sdists_are_not_names_of_wheels(bench, job):
     with bench.tables.database.read() as session:
-        assert publish.taken_names(session, session.get_one(Job, job.id).release) == []
+        assert publish.taken_names(session, session.get_one(Job, job.id).release_id) == []
 
 
 def test_publishing_the_same_name_within_the_transaction_is_refused_too(bench, job):

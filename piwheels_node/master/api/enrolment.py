@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Endpoints for who may build here: join tokens, joining, approving, revoking, purging.
+
+Joining needs no key, so attempts with bad tokens are bounded: a few are answered, logged and counted, and
+the next ones are told to wait. They cost no write, and a good token never waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from piwheels_node.core.messages import (
+    BuilderView,
+    JoinAnswer,
+    JoinRequest,
+    Problem,
+    Purge,
+    PurgeAnswer,
+    TokenRequest,
+    TokenView,
+)
+from piwheels_node.master import enrolment, purge, queue, views
+from piwheels_node.master.api.context import Context, Here, Operator
+from piwheels_node.master.api.problems import NotFoundError
+from piwheels_node.master.database.models import Builder
+
+router = APIRouter(tags=["enrolment"])
+
+_BAD_AT_ONCE = 10
+_BAD_EVERY_S = 2.0
+_log = logging.getLogger(__name__)
+
+
+class _Guesses:
+    """How many bad tokens may still be told so: ten at once, then one every two seconds."""
+
+    def __init__(self) -> None:
+        self._left = float(_BAD_AT_ONCE)
+        self._at = time.monotonic()
+        self._guard = threading.Lock()
+
+    def take(self) -> bool:
+        """False where there were too many lately."""
+        with self._guard:
+            now = time.monotonic()
+            self._left = min(_BAD_AT_ONCE, self._left + (now - self._at) / _BAD_EVERY_S)
+            self._at = now
+            if self._left < 1:
+                return False
+            self._left -= 1
+            return True
+
+
+@router.post("/join", response_model=JoinAnswer)
+async def join(wanted: JoinRequest, request: Request, here: Here) -> JoinAnswer | Response:
+    """Become a builder, by a join token; the answer has the key, which is shown only here."""
+    now = here.now()
+    try:
+        await asyncio.to_thread(_look, here, wanted)
+        answer = await here.database.awrite(lambda session: enrolment.join(session, wanted, now))
+    except enrolment.BadTokenError as error:
+        if not _guesses(request).take():
+            return _too_often()
+        _log.warning(
+            "a machine at %s that calls itself %r shows a bad join token: %s",
+            *_who(request, wanted),
+            error.what,
+        )
+        here.database.submit(lambda session: queue.count(session, "refused.join", 1))
+        raise
+    except enrolment.JoinRefusedError as error:
+        _log.warning(
+            "a machine at %s that calls itself %r is refused: %s", *_who(request, wanted), error.what
+        )
+        raise
+    _log.info("%s has joined from %s", answer.name, _who(request, wanted)[0])
+    return answer
+
+
+@router.post("/tokens")
+async def create_token(wanted: TokenRequest, here: Here, _operator: Operator) -> TokenView:
+    """Make a join token; it is shown only in this answer."""
+    now = here.now()
+    return await here.database.awrite(
+        lambda session: enrolment.create_token(session, wanted, here.fingerprint, now)
+    )
+
+
+@router.get("/tokens")
+def tokens(here: Here, _operator: Operator) -> list[TokenView]:
+    """The join tokens, newest first, without what is secret in them."""
+    with here.database.read() as session:
+        return enrolment.tokens(session)
+
+
+@router.delete("/tokens/{token_id}", status_code=204, response_model=None)
+async def revoke_token(token_id: int, here: Here, _operator: Operator) -> None:
+    """Make a join token worthless; machines that have joined with it stay."""
+    now = here.now()
+    if not await here.database.awrite(lambda session: enrolment.revoke_token(session, token_id, now)):
+        raise NotFoundError("there is no such join token", where=f"token {token_id}")
+
+
+@router.post("/builders/{name}/approve")
+async def approve(name: str, here: Here, _operator: Operator) -> BuilderView:
+    """Let a builder lease jobs."""
+    now = here.now()
+    await _change(here, name, lambda session, builder: enrolment.approve(session, builder, now))
+    return await asyncio.to_thread(_view, here, name)
+
+
+@router.post("/builders/{name}/revoke")
+async def revoke(name: str, here: Here, _operator: Operator) -> BuilderView:
+    """Take a builder's key back, and its jobs: others may have those at once."""
+    now = here.now()
+    await _change(here, name, lambda session, builder: enrolment.revoke(session, builder, now))
+    _log.warning("the key of builder %s was revoked", name)
+    return await asyncio.to_thread(_view, here, name)
+
+
+@router.post("/builders/{name}/purge")
+async def withdraw(name: str, wanted: Purge, here: Here, _operator: Operator) -> PurgeAnswer:
+    """Withdraw the wheels that a builder has published since a time, and queue their jobs for others."""
+    with here.database.read() as session:
+        builder_id = _find(session, name).id
+    answer = await asyncio.to_thread(purge.purge, here.database, builder_id, wanted, here.now())
+    _log.warning("%d wheels of builder %s are withdrawn: %s", len(answer.wheels), name, wanted.why)
+    return answer
+
+
+def _look(here: Context, wanted: JoinRequest) -> None:
+    """Raise BadTokenError by reading only, unless the machine is a builder already."""
+    with here.database.read() as session:
+        if enrolment.member(session, wanted) is None:
+            enrolment.check_token(session, wanted.token, here.now())
+
+
+async def _change(here: Context, name: str, change: Callable[[Session, Builder], object]) -> None:
+    await here.database.awrite(lambda session: change(session, _find(session, name)))
+
+
+def _find(session: Session, name: str) -> Builder:
+    builder = session.scalar(select(Builder).where(Builder.name == name))
+    if builder is None:
+        raise NotFoundError("there is no such builder", where=name)
+    return builder
+
+
+def _view(here: Context, name: str) -> BuilderView:
+    with here.database.read() as session:
+        found = views.builder(session, name)
+    if found is None:
+        raise NotFoundError("there is no such builder", where=name)
+    return found
+
+
+def _guesses(request: Request) -> _Guesses:
+    """One for all clients of this process: behind a proxy they have one address, and a guesser has many."""
+    state = request.app.state
+    if not hasattr(state, "guesses"):
+        state.guesses = _Guesses()
+    found: _Guesses = state.guesses
+    return found
+
+
+def _too_often() -> Response:
+    problem = Problem(
+        what="too many machines have shown bad join tokens",
+        hint="wait a little, and check the token",
+        code="too-often",
+    )
+    return JSONResponse(
+        problem.model_dump(mode="json"), status_code=429, headers={"Retry-After": f"{_BAD_EVERY_S:.0f}"}
+    )
+
+
+def _who(request: Request, wanted: JoinRequest) -> tuple[str, str]:
+    return request.client.host if request.client else "an unknown address", wanted.name
