@@ -18,30 +18,24 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, exists, select, update
-from sqlalchemy.orm import Session, aliased
-from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from piwheels_node.core.builders import memory_classes_below
 from piwheels_node.core.errors import LeaseLostError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import EventKind, JobState, Outcome, Priority, Step
 from piwheels_node.core.settings import MasterSettings
-from piwheels_node.master.database.models import (
-    Build,
-    Job,
-    JobAvoidance,
-    PypiFile,
-    Release,
-    TargetRow,
-    UtcDateTime,
-)
+from piwheels_node.master import queue_rows as rows
+from piwheels_node.master.database.models import Job, PypiFile, Release, TargetRow
 from piwheels_node.master.database.session import WorkSession, working
+from piwheels_node.master.database.statements import Statement
+from piwheels_node.master.queue_rows import Claimed, HeldJob
 
 LONGEST_DELAY_S = 24 * 3600.0
 """The delay before another try doubles up to this."""
@@ -51,33 +45,6 @@ _AT_ONCE = 200
 
 _AVOID_TIMES = 4
 _REFUSED_TIMES = 60
-_AS_IN_DATABASE = {"synchronize_session": False, "populate_existing": True}
-
-
-@dataclass(frozen=True)
-class Claimed:
-    """A job that was leased just now; `attempt` counts from 1."""
-
-    job_id: int
-    token: str
-    attempt: int
-
-
-@dataclass(frozen=True)
-class HeldJob:
-    """A leased job as its row says, without relations."""
-
-    id: int
-    release_id: int
-    target_id: int
-    memory_class: int
-    attempts: int
-    losses: int
-    step: Step | None
-    lease_until_at: datetime
-    leased_at: datetime
-    builder_id: int
-    state: JobState = JobState.LEASED
 
 
 def record(session: Session, job_id: int, kind: EventKind, now: datetime, **detail: Any) -> None:
@@ -97,7 +64,7 @@ def announce(session: Session, topic: str) -> None:
 
 def move(session: Session, job: Job, state: JobState) -> None:
     """Put a job in another state, and the counters with it; who waits for one that is ready is told."""
-    _recount(session, job.target_id, job.state, state)
+    _recount(working(session), job.target_id, job.state, state)
     job.state = state
 
 
@@ -135,7 +102,7 @@ def enqueue(
     )
     session.add(job)
     session.flush()
-    _recount(session, target.id, None, JobState.READY)
+    _recount(working(session), target.id, None, JobState.READY)
     record(session, job.id, EventKind.QUEUED, now, priority=int(priority))
     return job, True
 
@@ -170,29 +137,33 @@ def claim(
     A lane is a target and a memory class that fits `memory_bytes`; its first row in `ix_job_ready` is read,
     whatever the length of the queue. Jobs that this builder avoids for now are passed over.
     """
-    job = session.scalars(
-        _claim_statement(),
-        {
-            "at": now,
-            "names": list(targets),
-            "classes": memory_classes_below(memory_bytes),
-            "token": secrets.token_hex(16),
-            "until": now + timedelta(seconds=lease_s),
-            "builder": builder_id,
-        },
-        execution_options=_AS_IN_DATABASE,
-    ).one_or_none()
-    if job is None or job.lease_token is None:
+    names = list(dict.fromkeys(targets))
+    if not names:
         return None
-    _recount(session, job.target_id, JobState.READY, JobState.LEASED)
-    record(session, job.id, EventKind.LEASED, now, builder=builder_name, attempt=job.attempts)
-    return Claimed(job.id, job.lease_token, job.attempts)
+    lanes = len(names), tuple(memory_classes_below(memory_bytes))
+    token = secrets.token_hex(16)
+    values = {f"target_{number}": name for number, name in enumerate(names)} | {
+        "builder": builder_id,
+        "token": token,
+        "at": now,
+        "until": now + timedelta(seconds=lease_s),
+    }
+    session = working(session)
+    found = session.fast(rows.claim(*lanes), values)
+    if not found and session.fast(rows.peek(*lanes), values):  # another master is taking what was best
+        found = session.fast(rows.claim_any(*lanes), values)
+    if not found:
+        return None
+    job_id, target_id, attempt = found[0]
+    _recount(session, target_id, JobState.READY, JobState.LEASED)
+    record(session, job_id, EventKind.LEASED, now, builder=builder_name, attempt=attempt)
+    return Claimed(job_id, token, attempt)
 
 
 def held(session: Session, job_id: int, token: str, now: datetime, builder_id: int | None = None) -> Job:
-    """`held_job` as the row with its relations."""
+    """`held_job` as the row with its relations, which takes ten times as long."""
     held_job(session, job_id, token, now, builder_id)
-    return session.get_one(Job, job_id)
+    return session.get_one(Job, job_id, populate_existing=True)
 
 
 def held_job(
@@ -202,31 +173,24 @@ def held_job(
 
     With `builder_id` only that builder is believed to. Inside `Database.write` the row is locked until then.
     """
-    locks = isinstance(session, WorkSession)
-    job = session.get(Job, job_id, with_for_update=locks or None)
-    if job is None or job.state is not JobState.LEASED or not job.lease_token or not job.lease_until_at:
-        raise LeaseLostError("nobody holds this job", where=f"job {job_id}")
-    if not hmac.compare_digest(job.lease_token.encode(), token.encode()) or (
-        builder_id not in {None, job.builder_id}
-    ):
-        raise LeaseLostError("another builder holds this job", where=f"job {job_id}")
+    if isinstance(session, WorkSession):
+        found = session.fast(rows.LOCK, {"job": job_id})
+    else:
+        found = [tuple(row) for row in session.execute(rows.LOOK.written, {"job": job_id})]
+    where = f"job {job_id}"
+    if not found or found[0][0] is not JobState.LEASED or not found[0][1]:
+        raise LeaseLostError("nobody holds this job", where=where)
+    job = HeldJob(*found[0][2:])
+    if not hmac.compare_digest(found[0][1].encode(), token.encode()):
+        raise LeaseLostError("another builder holds this job", where=where)
+    if builder_id is not None and builder_id != job.builder_id:
+        raise LeaseLostError("another builder holds this job", where=where)
     if job.lease_until_at <= now:
-        raise LeaseLostError("the lease of this job is over", where=f"job {job_id}")
-    return HeldJob(
-        job.id,
-        job.release_id,
-        job.target_id,
-        job.memory_class,
-        job.attempts,
-        job.losses,
-        job.step,
-        job.lease_until_at,
-        job.leased_at or now,
-        job.builder_id or 0,
-    )
+        raise LeaseLostError("the lease of this job is over", where=where)
+    return job
 
 
-def heartbeat(  # noqa: PLR0917 - in the order of `held`
+def heartbeat(  # noqa: PLR0917 - in the order of `held_job`
     session: Session,
     job_id: int,
     token: str,
@@ -236,53 +200,43 @@ def heartbeat(  # noqa: PLR0917 - in the order of `held`
     lease_s: float,
 ) -> None:
     """Make the lease last `lease_s` from now, and note the step; raises LeaseLostError."""
-    held_job(session, job_id, token, now, builder_id)
-    job = session.get_one(Job, job_id)
-    job.lease_until_at = now + timedelta(seconds=lease_s)
+    session = working(session)
+    job = held_job(session, job_id, token, now, builder_id)
+    session.fast(rows.BEAT, {"job": job_id, "until": now + timedelta(seconds=lease_s), "at_step": step})
     if job.step is not step:
-        job.step = step
         record(session, job_id, EventKind.STEP, now, step=step.value)
 
 
 def add_build(session: Session, **columns: Any) -> int:
-    """Insert a row of `Build`; gives its id. Columns that are not named are None."""
-    build = Build(**columns)
-    session.add(build)
-    session.flush()
-    return build.id
+    """Insert a row of `Build`; gives its id. Columns that are not named are NULL."""
+    return int(working(session).fast(rows.ADD_BUILD, _build(columns))[0][0])
 
 
 def finish(session: Session, job: Job | HeldJob, *, state: JobState, now: datetime, **detail: Any) -> None:
     """End a leased job for good; its token is worth nothing any more."""
     if not state.is_final:
         raise ValueError(f"{state.value} is no end")
-    job = _row(session, job)
-    _end_lease(job)
-    move(session, job, state)
+    session = working(session)
+    session.fast(rows.END, {"job": job.id, "after": state})
+    _recount(session, job.target_id, job.state, state)
     record(session, job.id, EventKind(state.value), now, **detail)
+    _mirror(job, state=state)
 
 
 def retry_elsewhere(
     session: Session, job: Job | HeldJob, now: datetime, settings: MasterSettings, **detail: Any
 ) -> None:
     """Delay a leased job, twice as long with each attempt; its builder avoids it four times as long."""
-    job = _row(session, job)
-    doublings = min(max(job.attempts - 1, 0), 32)
-    delay_s = min(settings.retry_delay_s * 2**doublings, LONGEST_DELAY_S)
+    delay_s = _delay_s(job, settings)
     if job.builder_id is not None:
-        _avoid(session, job.id, job.builder_id, now + timedelta(seconds=_AVOID_TIMES * delay_s))
-    _end_lease(job)
-    move(session, job, JobState.DELAYED)
-    job.not_before_at = now + timedelta(seconds=delay_s)
+        _avoid(session, job, job.builder_id, now, _AVOID_TIMES * delay_s)
+    _put_back(session, job, JobState.DELAYED, now + timedelta(seconds=delay_s))
     record(session, job.id, EventKind.RETRY, now, delay_s=delay_s, **detail)
 
 
 def hand_back(session: Session, job: Job | HeldJob, now: datetime) -> None:
     """The builder gives its lease back unfinished: ready at once, and not counted as an attempt."""
-    job = _row(session, job)
-    _end_lease(job)
-    move(session, job, JobState.READY)
-    job.attempts = max(job.attempts - 1, 0)
+    _put_back(session, job, JobState.READY, now, attempts=max(job.attempts - 1, 0))
     record(session, job.id, EventKind.HANDED_BACK, now)
 
 
@@ -296,40 +250,29 @@ def refuse(  # noqa: PLR0917 - in the order of the others
 ) -> None:
     """The builder will not build what it leased: ready at once for others, and not counted as an attempt.
 
-    It avoids the job for `_REFUSED_TIMES` times `retry_delay_s`.
+    It avoids the job for `_REFUSED_TIMES` times `retry_delay_s`, an hour by default.
     """
-    job = _row(session, job)
-    for_s = min(_REFUSED_TIMES * settings.retry_delay_s, LONGEST_DELAY_S)
-    _avoid(session, job.id, builder_id, now + timedelta(seconds=for_s))
-    _end_lease(job)
-    move(session, job, JobState.READY)
-    job.attempts = max(job.attempts - 1, 0)
+    _avoid(session, job, builder_id, now, min(_REFUSED_TIMES * settings.retry_delay_s, LONGEST_DELAY_S))
+    _put_back(session, job, JobState.READY, now, attempts=max(job.attempts - 1, 0))
     record(session, job.id, EventKind.REFUSED, now, builder=builder_id, what=what)
 
 
-def cancel(session: Session, job: Job, now: datetime, **detail: Any) -> bool:
+def cancel(session: Session, job: Job | HeldJob, now: datetime, **detail: Any) -> bool:
     """Nobody wants the job any more; who holds it has lost it. False where it has ended already."""
     if job.state.is_final:
         return False
-    _end_lease(job)
-    move(session, job, JobState.CANCELLED)
-    record(session, job.id, EventKind.CANCELLED, now, **detail)
+    finish(session, job, state=JobState.CANCELLED, now=now, **detail)
     return True
 
 
 def wake(session: Session, now: datetime) -> int:
     """Make jobs ready whose delay is over, `_AT_ONCE` at most; gives how many."""
-    jobs = session.scalars(
-        select(Job)
-        .where(_is(Job, JobState.DELAYED), Job.not_before_at <= now)
-        .order_by(Job.not_before_at)
-        .limit(_AT_ONCE)
-        .with_for_update(skip_locked=True)
-    ).all()
-    for job in jobs:
-        move(session, job, JobState.READY)
-        record(session, job.id, EventKind.AWAKE, now)
-    return len(jobs)
+    session = working(session)
+    woken = session.fast(rows.WAKE, {"at": now, "most": _AT_ONCE})
+    for job_id, target_id in woken:
+        _recount(session, target_id, JobState.DELAYED, JobState.READY)
+        record(session, job_id, EventKind.AWAKE, now)
+    return len(woken)
 
 
 def reap(session: Session, now: datetime, settings: MasterSettings) -> list[int]:
@@ -337,16 +280,7 @@ def reap(session: Session, now: datetime, settings: MasterSettings) -> list[int]
 
     Each goes to another builder, until `max_attempts` builders died of it: then only a person frees it.
     """
-    jobs = session.scalars(
-        select(Job)
-        .where(_is(Job, JobState.LEASED), Job.lease_until_at <= now)
-        .order_by(Job.lease_until_at)
-        .limit(_AT_ONCE)
-        .with_for_update(skip_locked=True)
-    ).all()
-    for job in jobs:
-        _lose(session, job, now, settings)
-    return [job.id for job in jobs]
+    return _lose(working(session), rows.OVERDUE, {"at": now}, now, settings)
 
 
 def forsake(session: Session, builder_id: int, now: datetime, settings: MasterSettings) -> list[int]:
@@ -354,114 +288,102 @@ def forsake(session: Session, builder_id: int, now: datetime, settings: MasterSe
 
     Whatever ended it may have been a job, so each counts as lost, as in `reap`.
     """
-    jobs = session.scalars(
-        select(Job).where(_is(Job, JobState.LEASED), Job.builder_id == builder_id).with_for_update()
-    ).all()
+    return _lose(working(session), rows.HELD_BY, {"builder": builder_id}, now, settings)
+
+
+def _lose(
+    session: WorkSession, which: Statement, values: dict[str, Any], now: datetime, settings: MasterSettings
+) -> list[int]:
+    jobs = [HeldJob(*row) for row in session.fast(which, values | {"most": _AT_ONCE})]
+    session.fast_many(rows.ADD_BUILDS, [_build(_lost_build(job, now)) for job in jobs])
     for job in jobs:
-        _lose(session, job, now, settings)
+        lost = replace(job, losses=job.losses + 1)
+        record(session, job.id, EventKind.LOST, now, attempt=job.attempts, losses=lost.losses)
+        if lost.losses >= settings.max_attempts:
+            _put_back(session, lost, JobState.QUARANTINED, now)
+            record(session, job.id, EventKind.QUARANTINED, now, losses=lost.losses)
+        else:
+            retry_elsewhere(session, lost, now, settings, reason=FailureReason.BUILDER_LOST.value)
     return [job.id for job in jobs]
 
 
-def _lose(session: Session, job: Job, now: datetime, settings: MasterSettings) -> None:
-    session.add(_lost_build(job, now))
-    job.losses += 1
-    record(session, job.id, EventKind.LOST, now, attempt=job.attempts, losses=job.losses)
-    if job.losses >= settings.max_attempts:
-        finish(session, job, state=JobState.QUARANTINED, now=now, losses=job.losses)
-    else:
-        retry_elsewhere(session, job, now, settings, reason=FailureReason.BUILDER_LOST.value)
+def _lost_build(job: HeldJob, now: datetime) -> dict[str, Any]:
+    return {
+        "job_id": job.id,
+        "builder_id": job.builder_id,
+        "attempt": job.attempts,
+        "started_at": job.leased_at,
+        "duration_s": (now - job.leased_at).total_seconds(),
+        "outcome": Outcome.FAILED,
+        "reason": FailureReason.BUILDER_LOST,
+    }
 
 
-def _lost_build(job: Job, now: datetime) -> Build:
-    started_at = job.leased_at or now
-    return Build(
-        job_id=job.id,
-        builder_id=job.builder_id,
-        attempt=job.attempts,
-        started_at=started_at,
-        duration_s=(now - started_at).total_seconds(),
-        outcome=Outcome.FAILED,
-        reason=FailureReason.BUILDER_LOST,
-    )
+def _build(columns: dict[str, Any]) -> dict[str, Any]:
+    """Parameters of `ADD_BUILD`; raises TypeError for a column that `Build` has not."""
+    if not columns.keys() <= rows.BUILD_COLUMNS:
+        raise TypeError(f"no columns of a build: {columns.keys() - rows.BUILD_COLUMNS}")
+    return {f"of_{name}": columns.get(name) for name in rows.BUILD_COLUMNS}
 
 
 def _raise_priority(session: Session, job: Job, priority: Priority, now: datetime) -> None:
-    if job.state in {JobState.READY, JobState.BLOCKED, JobState.DELAYED} and priority > job.priority:
+    waits = {JobState.READY, JobState.BLOCKED, JobState.DELAYED}
+    if job.state in waits and priority > job.priority:
         record(session, job.id, EventKind.RAISED, now, priority=int(priority), before=job.priority)
         job.priority = int(priority)
 
 
-def _end_lease(job: Job) -> None:
-    job.lease_token = job.lease_until_at = job.leased_at = job.builder_id = job.step = None
-
-
-@cache
-def _claim_statement() -> ReturningUpdate[Job]:
-    """Built once: SQLAlchemy takes ten times longer to build it than SQLite to run it."""
-    at = bindparam("at", type_=UtcDateTime())
-    ready = aliased(Job)
-    first_of_target = (
-        select(ready.id)
-        .where(
-            ready.target_id == TargetRow.id,
-            ready.memory_class.in_(bindparam("classes", expanding=True)),
-            _is(ready, JobState.READY),
-            ~exists().where(
-                JobAvoidance.job_id == ready.id,
-                JobAvoidance.builder_id == bindparam("builder"),
-                JobAvoidance.until_at > at,
-            ),
-        )
-        .order_by(ready.priority.desc(), ready.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .correlate(TargetRow)
-        .scalar_subquery()
+def _put_back(
+    session: Session,
+    job: Job | HeldJob,
+    state: JobState,
+    not_before_at: datetime,
+    attempts: int | None = None,
+) -> None:
+    """End a lease; the job goes on as `state`."""
+    session = working(session)
+    attempts = job.attempts if attempts is None else attempts
+    session.fast(
+        rows.PUT_BACK,
+        {
+            "job": job.id,
+            "after": state,
+            "attempted": attempts,
+            "lost": job.losses,
+            "from_then": not_before_at,
+        },
     )
-    found = aliased(Job)
-    first = (
-        select(found.id)
-        .join_from(TargetRow, found, found.id == first_of_target)
-        .where(TargetRow.name.in_(bindparam("names", expanding=True)))
-        .order_by(found.priority.desc(), found.id)
-        .limit(1)
-        .scalar_subquery()
-    )
-    return (
-        update(Job)
-        .where(Job.id == first)
-        .values(
-            state=JobState.LEASED,
-            lease_token=bindparam("token"),
-            lease_until_at=bindparam("until"),
-            leased_at=at,
-            builder_id=bindparam("builder"),
-            attempts=Job.attempts + 1,
-            step=None,
-        )
-        .returning(Job)
-    )
+    _recount(session, job.target_id, job.state, state)
+    _mirror(job, state=state, attempts=attempts, not_before_at=not_before_at)
 
 
-def _is(job: type[Job], state: JobState) -> ColumnElement[bool]:
-    """The state, spelled out in the statement, so that any planner sees that a partial index fits."""
-    return job.state == bindparam(None, state, type_=Job.state.type, literal_execute=True)
+def _mirror(job: Job | HeldJob, **changed: Any) -> None:
+    """Tell an object of the session what was written past it: the lease is over, and more."""
+    if isinstance(job, Job):
+        ended = dict.fromkeys(("lease_token", "lease_until_at", "leased_at", "builder_id", "step"))
+        for name, value in {**ended, **changed}.items():
+            set_committed_value(job, name, value)
 
 
-def _recount(session: Session, target_id: int, before: JobState | None, after: JobState) -> None:
+def _delay_s(job: Job | HeldJob, settings: MasterSettings) -> float:
+    doublings = min(max(job.attempts - 1, 0), 32)
+    return min(settings.retry_delay_s * 2.0**doublings, LONGEST_DELAY_S)
+
+
+def _avoid(session: Session, job: Job | HeldJob, builder_id: int, now: datetime, for_s: float) -> None:
+    until = now + timedelta(seconds=for_s)
+    working(session).fast(rows.AVOID, {"job": job.id, "builder": builder_id, "until": until})
+
+
+def _recount(session: WorkSession, target_id: int, before: JobState | None, after: JobState) -> None:
     if before is not None:
-        count(session, f"jobs.{before.value}", -1)
-    count(session, f"jobs.{after.value}", 1)
+        session.count(f"jobs.{before.value}", -1)
+    session.count(f"jobs.{after.value}", 1)
     if before is JobState.READY:
-        count(session, f"jobs.ready.{target_id}", -1)
+        session.count(f"jobs.ready.{target_id}", -1)
     if after is JobState.READY:
-        count(session, f"jobs.ready.{target_id}", 1)
-        announce(session, f"ready:{session.get_one(TargetRow, target_id).name}")
-
-
-def _avoid(session: Session, job_id: int, builder_id: int, until_at: datetime) -> None:
-    session.merge(JobAvoidance(job_id=job_id, builder_id=builder_id, until_at=until_at))
-
-
-def _row(session: Session, job: Job | HeldJob) -> Job:
-    return job if isinstance(job, Job) else session.get_one(Job, job.id)
+        session.count(f"jobs.ready.{target_id}", 1)
+        name = session.info.get(target_id)
+        if name is None:
+            name = session.info[target_id] = session.fast(rows.TARGET_NAME, {"target": target_id})[0][0]
+        session.announce(f"ready:{name}")

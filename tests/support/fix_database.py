@@ -8,6 +8,7 @@ master. `sqlite_database` is for what is true of SQLite only.
 
 from __future__ import annotations
 
+import secrets
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -88,7 +89,20 @@ class Tables:
 
         return self.database.write(work)
 
-    def add_job(self, name="thing", version="1.0", *, priority=Priority.BACKLOG, now=NOW, files=()) -> int:
+    def add_builder(self) -> int:
+        """One more builder; gives its id."""
+
+        def work(session):
+            builder = Builder(name=f"pi-{secrets.token_hex(4)}", created_at=NOW)
+            session.add(builder)
+            session.flush()
+            return builder.id
+
+        return self.database.write(work)
+
+    def add_job(
+        self, name="thing", version="1.0", *, priority=Priority.BACKLOG, now=NOW, files=(), memory_class=0
+    ) -> int:
         """A job that is ready; gives its id."""
         release_id = self.add_release(name, version, files)
 
@@ -101,6 +115,7 @@ class Tables:
                 sdist=release.files[0],
                 priority=priority,
                 now=now,
+                memory_class=memory_class,
             )
             return job.id
 

@@ -32,8 +32,8 @@ class Listener:
     def __init__(self, url: URL, origin: str, heard: Callable[[str], None]) -> None:
         self._driver = postgres.driver(url)
         url = postgres.normal(url)
-        _, self._arguments = url.get_dialect()().create_connect_args(url)
-        self._arguments |= postgres.connect_arguments(url, {})
+        _, arguments = url.get_dialect()().create_connect_args(url)
+        self._arguments: dict[str, Any] = {**arguments, **postgres.connect_arguments(url, {})}
         self._where = postgres.where(url)
         self._origin = origin
         self._heard = heard

@@ -9,6 +9,8 @@ is locked for a moment only. This module knows the tables of counters and events
 from __future__ import annotations
 
 from collections import Counter as Bag
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
@@ -88,27 +90,38 @@ class WorkSession(Session):
         fails after a change made in this way is undone with its whole batch, whose pieces are then run
         again one by one: so check first, and change then.
         """
+        with self._past_the_session(writes=statement.writes) as cursor:
+            return statement.on(self._connection.dialect).run(cursor, values)
+
+    def fast_many(self, statement: Statement, many: Sequence[dict[str, Any]]) -> None:
+        """`fast`, once for each of `many`."""
+        if many:
+            with self._past_the_session(writes=statement.writes) as cursor:
+                statement.on(self._connection.dialect).run_many(cursor, many)
+
+    @contextmanager
+    def _past_the_session(self, *, writes: bool) -> Iterator[Any]:
         if self.in_transaction():
             self.flush()
         if self._cursor is None:
             self._cursor = _cursor_of(self._connection)
         try:
-            rows = statement.on(self._connection.dialect).run(self._cursor, values)
+            yield self._cursor
         except DBAPIError as error:
             if error.connection_invalidated:
                 self._connection.invalidate(error.orig)
-            if not self._connection.in_nested_transaction():
+            elif not self._connection.in_nested_transaction():
                 self.has_traces, self.failure = True, error
             raise
-        if statement.writes and not self.has_traces:
+        if writes and not self.has_traces:
             self.has_traces = not self._connection.in_nested_transaction()
-        return rows
 
     def renew(self) -> None:
         """Begin again for another piece, where this one has used nothing but `fast`."""
         self.tally = Tally()
         self.has_traces = False
         self.failure = None
+        self.info.clear()
 
     def count(self, name: str, by: int) -> None:
         """Change a counter, which is made where it is missing."""

@@ -45,26 +45,30 @@ class Compiled:
         self.text = str(compiled)
         self._dialect = dialect
         self._errors: type[Exception] = dialect.loaded_dbapi.Error
-        order = compiled.positiontup
-        self._is_positional = order is not None
-        self._takes = [
-            (name, compiled.params[name], _bind_processor(compiled.binds[name].type, dialect))
-            for name in (order if order is not None else compiled.params)
+        self._order: list[str] | None = compiled.positiontup
+        processors = {name: _bind_processor(bind.type, dialect) for name, bind in compiled.binds.items()}
+        self._constants = {
+            name: _stored(processors[name], constant)
+            for name, constant in compiled.params.items()
+            if compiled.binds[name].required is False
+        }
+        self._converts = [
+            (name, convert)
+            for name, convert in processors.items()
+            if convert and name in compiled.params and name not in self._constants
         ]
         columns = [] if isinstance(written, TextClause) else list(written.exported_columns)
         self.gives_rows = bool(columns)
-        processors = [_result_processor(column.type, dialect) for column in columns]
-        self._gives = [(number, convert) for number, convert in enumerate(processors) if convert]
+        gives = [_result_processor(column.type, dialect) for column in columns]
+        self._gives = [(number, convert) for number, convert in enumerate(gives) if convert]
 
     def arguments(self, values: Values) -> Any:
-        """What the driver is given: values by position or by name, as they are stored."""
-        taken = [
-            convert(values.get(name, constant)) if convert else values.get(name, constant)
-            for name, constant, convert in self._takes
-        ]
-        if self._is_positional:
-            return taken
-        return dict(zip((name for name, _, _ in self._takes), taken, strict=True))
+        """What the driver is given: values by position or by name, as they are stored; None is NULL."""
+        taken = {**self._constants, **values}
+        for name, convert in self._converts:
+            if taken[name] is not None:
+                taken[name] = convert(taken[name])
+        return taken if self._order is None else [taken[name] for name in self._order]
 
     def run(self, cursor: Any, values: Values) -> list[tuple[Any, ...]]:
         """Run it and give its rows; raises SQLAlchemy's DBAPIError, as a session would."""
@@ -87,14 +91,20 @@ class Compiled:
     def _converted(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         made = list(row)
         for number, convert in self._gives:
-            made[number] = convert(made[number])
+            if made[number] is not None:
+                made[number] = convert(made[number])
         return tuple(made)
 
-    def _wrapped(self, error: Exception, arguments: Any, cursor: Any) -> BaseException:
+    def _wrapped(self, error: Any, arguments: Any, cursor: Any) -> BaseException:
         is_gone = self._dialect.is_disconnect(error, cursor.connection, cursor)
-        return DBAPIError.instance(
+        wrapped: BaseException = DBAPIError.instance(
             self.text, arguments, error, self._errors, connection_invalidated=is_gone, dialect=self._dialect
         )
+        return wrapped
+
+
+def _stored(convert: _Convert | None, constant: Any) -> Any:
+    return constant if convert is None or constant is None else convert(constant)
 
 
 def _bind_processor(kind: Any, dialect: Dialect) -> _Convert | None:

@@ -121,7 +121,7 @@ class Writer:
             while self._take():
                 self._serve(self._running)
         finally:
-            self._disconnect()
+            self._disconnect(in_order=True)
             # Reached with work in hand only where the thread dies; whoever waits must not wait for ever.
             self._fail_the_rest()
 
@@ -152,13 +152,13 @@ class Writer:
                     self._serve([piece])
                 return
             pieces[0].error = error
+        if topics:
+            self._tell(topics)
         for piece in pieces:
             if piece.error is None:
                 piece.future.set_result(piece.result)
             else:
                 piece.future.set_exception(self._translated(piece.error))
-        if topics:
-            self._tell(topics)
 
     def _commit(self, pieces: list[_Piece]) -> Mapping[str, int]:
         """Run pieces in one transaction, again where that helps; gives the topics to announce."""
@@ -243,10 +243,12 @@ class Writer:
         session.close()
         return None
 
-    def _disconnect(self) -> None:
+    def _disconnect(self, *, in_order: bool = False) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(SQLAlchemyError):
+                if not (in_order or connection.invalidated):
+                    connection.invalidate()
                 connection.close()
 
     def _translated(self, error: Exception) -> Exception:

@@ -10,8 +10,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import select, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy import event, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from piwheels_node.core.errors import SettingsError, StorageError
 from piwheels_node.master.database.engine import Database
@@ -94,15 +94,14 @@ def test_work_in_the_same_batch_does_not_change_what_earlier_work_gave_back(data
 
 def test_waiting_work_shares_one_commit(database):
     commits = []
-    with database._writing.connect() as connection:
-        connection.connection.driver_connection.set_trace_callback(commits.append)
+    event.listen(database._writing, "commit", commits.append)
     go_on, _ = hold(database)
     futures = [database.submit(add_counter(f"c{n}")) for n in range(50)]
     go_on.set()
     for future in futures:
         future.result(10)
 
-    assert sum(line == "COMMIT" for line in commits) == 2
+    assert len(commits) == 2
 
 
 def test_no_result_before_the_commit(database):
@@ -146,13 +145,13 @@ def test_foreign_keys_are_enforced(database):
         database.write(lambda s: s.execute(text("INSERT INTO event VALUES (1, 99, '2026-01-01', 'x', '{}')")))
 
 
-def test_the_log_is_written_ahead_and_commits_are_synced(database):
-    with database._writing.connect() as connection:
+def test_the_log_is_written_ahead_and_commits_are_synced(sqlite_database):
+    with sqlite_database._reading.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+    assert sqlite_database.write(lambda s: s.connection().exec_driver_sql("PRAGMA synchronous").scalar()) == 2
 
 
-def test_the_writer_has_the_lock_before_it_reads(database, tmp_path):
+def test_the_writer_has_the_lock_before_it_reads(sqlite_database, tmp_path):
     """Else what it read could be old by the time it writes, and SQLite would refuse the write."""
 
     def work(session):
@@ -164,7 +163,7 @@ def test_the_writer_has_the_lock_before_it_reads(database, tmp_path):
             other.close()
 
     with pytest.raises(sqlite3.OperationalError, match="locked"):
-        database.write(work)
+        sqlite_database.write(work)
 
 
 def test_a_coroutine_can_write(database):
@@ -196,7 +195,8 @@ def test_many_threads_write_and_nothing_is_lost(database):
         assert session.get_one(Counter, "sum").value == 200
 
 
-def test_a_full_disk_is_a_storage_error_and_the_database_stays_whole(database):
+def test_a_full_disk_is_a_storage_error_and_the_database_stays_whole(sqlite_database):
+    database = sqlite_database
     database.write(add_counter("before"))
 
     def fill(session):
@@ -213,8 +213,9 @@ def test_a_full_disk_is_a_storage_error_and_the_database_stays_whole(database):
     assert names(database) == ["after", "before"]
 
 
-def test_where_the_database_gives_up_the_transaction_all_of_the_batch_fails(database):
+def test_where_the_database_gives_up_the_transaction_the_others_of_the_batch_run_again(sqlite_database):
     """SQLite does this on I/O errors: the savepoints are gone, and so is what was done before."""
+    database = sqlite_database
     go_on, holder = hold(database)
     before = database.submit(add_counter("before"))
 
@@ -227,15 +228,14 @@ def test_where_the_database_gives_up_the_transaction_all_of_the_batch_fails(data
     go_on.set()
 
     holder.result(10)  # a batch of its own
-    for future in (before, lost, after):
-        with pytest.raises(ValueError, match="the reason"):
-            future.result(10)
-    assert names(database) == []
-    database.write(add_counter("works again"))
-    assert names(database) == ["works again"]
+    with pytest.raises(ValueError, match="the reason"):
+        lost.result(10)
+    assert [before.result(10).name, after.result(10).name] == ["before", "after"]
+    assert names(database) == ["after", "before"]
 
 
-def test_a_commit_that_fails_goes_to_all_of_the_batch(database):
+def test_a_commit_that_fails_goes_to_the_work_that_is_to_blame(sqlite_database):
+    database = sqlite_database
     go_on, _ = hold(database)
     one = database.submit(add_counter("one"))
 
@@ -246,10 +246,10 @@ def test_a_commit_that_fails_goes_to_all_of_the_batch(database):
     other = database.submit(owe)
     go_on.set()
 
-    for future in (one, other):
-        with pytest.raises(IntegrityError):
-            future.result(10)
-    assert names(database) == []
+    with pytest.raises(IntegrityError):
+        other.result(10)
+    assert one.result(10).name == "one"
+    assert names(database) == ["one"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -310,7 +310,7 @@ def test_what_was_answered_is_there_after_the_process_was_killed(tmp_path):
         assert names(database) == ["kept"]
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "postgresql://farm/master"])
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://farm/master", "master.db", ""])
 def test_a_database_that_cannot_serve_is_refused(url):
     with pytest.raises(SettingsError):
         Database.open(url)
@@ -364,15 +364,15 @@ def test_a_database_that_another_program_locks_is_named_so(tmp_path, monkeypatch
 
 
 def test_an_error_of_the_statement_itself_stays_what_it_is(database):
-    with pytest.raises(OperationalError, match="no such table"):
+    with pytest.raises(DBAPIError, match="nowhere"):
         database.write(lambda s: s.execute(text("SELECT * FROM nowhere")))
-    with pytest.raises(OperationalError, match="no such table"), database.read() as session:
+    with pytest.raises(DBAPIError, match="nowhere"), database.read() as session:
         session.execute(text("SELECT * FROM nowhere"))
 
 
 def test_events_keep_their_order_and_time_zone(tables):
     job_id = tables.add_job()
     with tables.database.read() as session:
-        event = session.scalars(select(Event).where(Event.job_id == job_id)).one()
+        found = session.scalars(select(Event).where(Event.job_id == job_id)).one()
 
-    assert event.at.utcoffset().total_seconds() == 0
+    assert found.at.utcoffset().total_seconds() == 0

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from fix_database import LEASE_S, NOW, TARGET, later
-from sqlalchemy import event, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from piwheels_node.core.errors import LeaseLostError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome, Priority, Step
 from piwheels_node.core.settings import MasterSettings
-from piwheels_node.master import queue
+from piwheels_node.master import queue, queue_rows
 from piwheels_node.master.database.models import Build, Event, Job, TargetRow
 
 SETTINGS = MasterSettings(retry_delay_s=60.0, max_attempts=3)
@@ -27,12 +28,20 @@ def do(tables, job_id, change):
 
 def beat(tables, job, *, token=None, now=NOW, step=Step.FETCH):
     return tables.database.write(
-        lambda s: queue.heartbeat(s, job.id, token or job.lease_token, step, now, LEASE_S)
+        lambda s: queue.heartbeat(s, job.id, token or job.lease_token, tables.builder_id, step, now, LEASE_S)
     )
+
+
+def wake(tables, now):
+    return tables.database.write(lambda session: queue.wake(session, now))
 
 
 def reap(tables, now):
     return tables.database.write(lambda session: queue.reap(session, now, SETTINGS))
+
+
+def one_ready(tables):
+    return {"jobs.ready": 1, f"jobs.ready.{tables.target_id}": 1}
 
 
 def end(tables, job_id, state):
@@ -43,7 +52,7 @@ def test_a_new_job_is_ready_and_counted(tables):
     job = tables.job(tables.add_job())
 
     assert job.state is JobState.READY
-    assert tables.counters() == {"jobs.ready": 1}
+    assert tables.counters() == one_ready(tables)
     assert tables.events(job.id) == ["queued"]
 
 
@@ -63,7 +72,7 @@ def test_the_same_release_and_target_is_one_job_and_its_priority_only_rises(tabl
     assert (found.id, made, found.priority) == (job_id, False, Priority.REQUESTED)
     assert again(Priority.BACKLOG)[0].priority == Priority.REQUESTED
     assert tables.events(job_id) == ["queued", "raised"]
-    assert tables.counters() == {"jobs.ready": 1}
+    assert tables.counters() == one_ready(tables)
 
 
 def test_higher_priority_goes_first_then_the_older_job(tables):
@@ -94,13 +103,6 @@ def test_the_best_job_of_several_targets_is_claimed(tables):
     assert [tables.claim(targets=both).id for _ in range(2)] == [high, low]
 
 
-def test_a_job_is_not_claimed_before_its_time(tables):
-    job_id = tables.add_job(now=later(60))
-
-    assert tables.claim(later(59)) is None
-    assert tables.claim(later(60)).id == job_id
-
-
 def test_a_lease_has_a_token_an_end_and_a_holder(tables):
     tables.add_job()
     job = tables.claim()
@@ -123,22 +125,46 @@ def test_no_job_is_claimed_twice_however_many_race_for_it(tables):
     assert tables.counters() == {"jobs.leased": 60}
 
 
-def test_claiming_reads_one_row_of_the_index_however_long_the_queue(tables):
-    tables.add_job()
-    statements = []
-    event.listen(
-        tables.database._writing,
-        "before_cursor_execute",
-        lambda _c, _cur, sql, args, *_: statements.append((sql, args)),
-    )
-    tables.claim()
-    sql, arguments = next(one for one in statements if one[0].startswith("UPDATE job"))
-    with tables.database.read() as session:
-        rows = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", arguments).all()
-    plan = [row[3] for row in rows]
+def test_claiming_probes_the_index_once_for_each_lane_however_long_the_queue(tables):
+    """Two targets and two memory classes are four probes, and a fifth takes the row."""
+    values = {"target_0": TARGET, "target_1": "x", "builder": 1, "token": "t", "at": NOW, "until": NOW}
+    plan = explained(tables, queue_rows.claim(2, (0, 1)), values)
 
-    assert any("USING INDEX ix_job_ready (target_id=?)" in line for line in plan), plan
-    assert not any(line.startswith("SCAN job") for line in plan), plan
+    probes = [line for line in plan if "ix_job_ready" in line]
+    assert len(probes) == 5, plan
+    assert not any("SCAN job" in line or "Seq Scan on job" in line for line in plan), plan
+
+
+def test_every_statement_that_runs_often_finds_its_rows_by_an_index(tables):
+    for statement, values, index in [
+        (queue_rows.LOCK, {"job": 1}, "pk_job"),
+        (queue_rows.WAKE, {"at": NOW, "most": 200}, "ix_job_delayed"),
+        (queue_rows.OVERDUE, {"at": NOW, "most": 200}, "ix_job_leased"),
+        (queue_rows.HELD_BY, {"builder": 1, "most": 200}, "ix_job_leased"),
+    ]:
+        plan = explained(tables, statement, values)
+        names = {index, "INTEGER PRIMARY KEY"} if index == "pk_job" else {index}
+        assert any(name in line for line in plan for name in names), plan
+
+
+def is_postgres(tables):
+    return tables.database._writing.dialect.name == "postgresql"
+
+
+def explained(tables, statement, values):
+    """The lines of the plan, where PostgreSQL may think that tables are large."""
+
+    def work(session):
+        compiled = statement.on(session.connection().dialect)
+        cursor = session.connection().connection.driver_connection.cursor()
+        if is_postgres(tables):
+            for way in ("seqscan", "sort", "bitmapscan"):
+                cursor.execute(f"SET LOCAL enable_{way} = off")
+        word = "EXPLAIN" if is_postgres(tables) else "EXPLAIN QUERY PLAN"
+        cursor.execute(f"{word} {compiled.text}", compiled.arguments(values))
+        return [str(row[-1]) for row in cursor.fetchall()]
+
+    return tables.database.write(work)
 
 
 @pytest.mark.parametrize(
@@ -188,8 +214,8 @@ def test_a_heartbeat_makes_the_lease_longer_and_notes_each_step_once(tables):
     tables.add_job()
     job = tables.claim()
     for seconds, step in [(10, Step.FETCH), (20, Step.FETCH), (30, Step.BUILD)]:
-        held = beat(tables, job, now=later(seconds), step=step)
-        assert held.lease_until_at == later(seconds + LEASE_S)
+        beat(tables, job, now=later(seconds), step=step)
+        assert tables.job(job.id).lease_until_at == later(seconds + LEASE_S)
 
     assert tables.events(job.id) == ["queued", "leased", "step", "step"]
     assert tables.job(job.id).step is Step.BUILD
@@ -202,7 +228,7 @@ def test_a_job_handed_back_is_ready_at_once_and_it_was_no_attempt(tables):
 
     job = tables.job(job_id)
     assert (job.state, job.attempts, job.builder_id, job.lease_token) == (JobState.READY, 0, None, None)
-    assert tables.counters() == {"jobs.ready": 1}
+    assert tables.counters() == one_ready(tables)
     assert tables.claim().id == job_id
 
 
@@ -210,13 +236,140 @@ def test_the_delay_before_another_try_doubles(tables):
     job_id = tables.add_job()
     now, delays = NOW, []
     for _ in range(3):
-        assert tables.claim(now).id == job_id
+        assert tables.claim(now, builder_id=tables.add_builder()).id == job_id
         do(tables, job_id, lambda s, job, at=now: queue.retry_elsewhere(s, job, at, SETTINGS))
         delays.append((tables.job(job_id).not_before_at - now).total_seconds())
-        assert tables.claim(now) is None
         now = tables.job(job_id).not_before_at
+        assert wake(tables, now - timedelta(seconds=1)) == 0
+        assert tables.claim(now, builder_id=tables.add_builder()) is None
+        assert wake(tables, now) == 1
 
     assert delays == [60, 120, 240]
+    assert tables.events(job_id)[-4:] == ["awake", "leased", "retry", "awake"]
+    assert tables.counters() == one_ready(tables)
+
+
+def test_the_builder_that_failed_avoids_the_job_four_times_as_long_and_others_have_it(tables):
+    job_id, other = tables.add_job(), tables.add_builder()
+    tables.claim()
+    do(tables, job_id, lambda s, job: queue.retry_elsewhere(s, job, NOW, SETTINGS))
+    wake(tables, later(60))
+
+    assert tables.claim(later(239)) is None
+    assert tables.claim(later(239), builder_id=other).id == job_id
+    do(tables, job_id, lambda s, job: queue.hand_back(s, job, later(239)))
+    assert tables.claim(later(240)).id == job_id
+
+
+def test_a_job_that_is_avoided_hides_no_other_one(tables):
+    first, second = tables.add_job("a", priority=Priority.REQUESTED), tables.add_job("b")
+    tables.claim()
+    do(tables, first, lambda s, job: queue.refuse(s, job, tables.builder_id, "no", NOW, SETTINGS))
+
+    assert tables.claim().id == second
+
+
+def test_waking_is_bounded_and_begins_with_what_waits_longest(tables, monkeypatch):
+    monkeypatch.setattr(queue, "_AT_ONCE", 2)
+    made = [tables.add_job(f"p{n}") for n in range(3)]
+    for n, job_id in enumerate(made):
+        tables.claim()
+        do(tables, job_id, lambda s, job, n=n: queue.retry_elsewhere(s, job, later(-n), SETTINGS))
+
+    assert wake(tables, later(60)) == 2
+    assert [tables.job(job_id).state.value for job_id in made] == ["delayed", "ready", "ready"]
+    assert wake(tables, later(60)) == 1
+
+
+def test_a_refused_job_is_ready_at_once_for_others_and_it_was_no_attempt(tables):
+    job_id, other = tables.add_job(), tables.add_builder()
+    tables.claim()
+    do(tables, job_id, lambda s, job: queue.refuse(s, job, tables.builder_id, "too big", NOW, SETTINGS))
+
+    job = tables.job(job_id)
+    assert (job.state, job.attempts, job.builder_id, job.lease_token) == (JobState.READY, 0, None, None)
+    assert tables.claim(later(3599)) is None
+    assert tables.claim(later(3599), builder_id=other).id == job_id
+    with tables.database.read() as session:
+        found = session.scalars(select(Event).where(Event.kind == "refused")).one()
+        assert found.detail == {"builder": tables.builder_id, "what": "too big"}
+
+
+def test_a_refusal_of_the_same_job_again_counts_from_then(tables):
+    job_id = tables.add_job()
+    for at in (0, 3600):
+        tables.claim(later(at))
+        do(
+            tables,
+            job_id,
+            lambda s, job, at=at: queue.refuse(s, job, tables.builder_id, "no", later(at), SETTINGS),
+        )
+
+    assert tables.claim(later(7199)) is None
+    assert tables.claim(later(7200)).id == job_id
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "fits"),
+    [(None, [0]), (1 << 30, [0, 1]), (4 << 30, [0, 1, 2, 3]), (16 << 30, [0, 1, 2, 3, 5])],
+)
+def test_a_builder_gets_only_jobs_that_fit_its_memory(tables, memory_bytes, fits):
+    made = {tables.add_job(f"p{number}", memory_class=number): number for number in (5, 3, 2, 1, 0)}
+
+    claimed = [job.id for job in iter(lambda: tables.claim(memory_bytes=memory_bytes), None)]
+    assert sorted(made[job_id] for job_id in claimed) == fits
+    assert claimed == sorted(claimed), "of the same priority, the older one goes first over all lanes"
+
+
+@pytest.mark.parametrize("how", ["ready", "leased", "delayed"])
+def test_a_cancelled_job_is_gone_whoever_held_it(tables, how):
+    job_id = tables.add_job()
+    held = None if how == "ready" else tables.claim()
+    if how == "delayed":
+        do(tables, job_id, lambda s, job: queue.retry_elsewhere(s, job, NOW, SETTINGS))
+
+    assert do(tables, job_id, lambda s, job: queue.cancel(s, job, NOW, who="somebody"))
+    assert not do(tables, job_id, lambda s, job: queue.cancel(s, job, NOW))
+    job = tables.job(job_id)
+    assert (job.state, job.lease_token, job.builder_id) == (JobState.CANCELLED, None, None)
+    assert tables.counters() == {"jobs.cancelled": 1}
+    assert tables.events(job_id).count("cancelled") == 1
+    assert tables.claim(later(10**6)) is None
+    if held is not None:
+        with pytest.raises(LeaseLostError):
+            beat(tables, held)
+
+
+def test_a_delayed_job_that_is_asked_for_is_ready_now(tables):
+    job_id = tables.add_job()
+    tables.claim()
+    do(tables, job_id, lambda s, job: queue.retry_elsewhere(s, job, NOW, SETTINGS))
+    do(tables, job_id, lambda s, job: queue.requeue(s, job, now=NOW, why="asked for"))
+
+    assert tables.claim(builder_id=tables.add_builder()).id == job_id
+
+
+def test_each_job_that_becomes_ready_is_announced_once_it_is_committed(tables):
+    heard = []
+    tables.database.subscribe(lambda topic: heard.append((topic, tables.counters().get("jobs.ready", 0))))
+    topic = f"ready:{TARGET}"
+
+    job_id = tables.add_job()
+    tables.add_job("other")
+    assert heard == [(topic, 1), (topic, 2)]
+    tables.claim()
+    do(tables, job_id, lambda s, job: queue.retry_elsewhere(s, job, NOW, SETTINGS))
+    assert len(heard) == 2
+    wake(tables, later(60))
+    assert heard[2:] == [(topic, 2)]
+
+    def work(session):
+        queue.announce(session, "orders")
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        tables.database.write(work)
+    assert len(heard) == 3
 
 
 def test_the_delay_is_bounded_after_however_many_attempts(tables):
@@ -239,14 +392,14 @@ def test_a_silent_builder_loses_its_job_and_the_loss_is_a_build(tables):
     assert reap(tables, later(LEASE_S)) == [job_id]
     assert reap(tables, later(LEASE_S)) == []
     job = tables.job(job_id)
-    assert (job.state, job.losses) == (JobState.READY, 1)
+    assert (job.state, job.losses) == (JobState.DELAYED, 1)
     assert job.not_before_at == later(LEASE_S + 60)
     with tables.database.read() as session:
         build = session.scalars(select(Build)).one()
         assert (build.outcome, build.reason) == (Outcome.FAILED, FailureReason.BUILDER_LOST)
         assert (build.builder_id, build.attempt, build.duration_s) == (tables.builder_id, 1, LEASE_S)
     assert tables.events(job_id) == ["queued", "leased", "lost", "retry"]
-    assert tables.counters() == {"jobs.ready": 1}
+    assert tables.counters() == {"jobs.delayed": 1}
 
 
 def test_a_job_that_builders_die_of_is_quarantined_and_a_person_frees_it(tables):
@@ -254,7 +407,8 @@ def test_a_job_that_builders_die_of_is_quarantined_and_a_person_frees_it(tables)
     now = NOW
     for _ in range(SETTINGS.max_attempts):
         now = max(now, tables.job(job_id).not_before_at)
-        tables.claim(now)
+        wake(tables, now)
+        tables.claim(now, builder_id=tables.add_builder())
         now = tables.job(job_id).lease_until_at
         assert reap(tables, now) == [job_id]
 
@@ -279,7 +433,7 @@ def test_a_job_that_ended_can_be_queued_again_and_says_why(tables, state):
         lambda s, job: queue.requeue(s, job, now=NOW, why="new compiler", priority=Priority.REQUESTED),
     )
 
-    assert tables.counters() == {"jobs.ready": 1}
+    assert tables.counters() == one_ready(tables)
     assert tables.job(job_id).priority == Priority.REQUESTED
     with tables.database.read() as session:
         found = session.scalars(select(Event).where(Event.kind == "requeued")).one()
