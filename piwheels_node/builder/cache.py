@@ -23,7 +23,7 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,8 @@ _POLL_S = 0.05
 _BLOCK_BYTES = 4096
 _SIZE = ".size"
 _EVICTED = "evicted-"
+_PASS_OVER = 100
+_SPARE_PART = 10
 
 
 class Held:
@@ -76,6 +78,8 @@ class Shelf:
         """The size of `deep` entries, which are whole trees, is noted beside them."""
         self.root = root
         self.deep = deep
+        self.added_bytes = 0
+        "What was made here by this process, since its start; nothing is taken off for what is evicted."
         root.mkdir(parents=True, exist_ok=True)
 
     def get(
@@ -106,7 +110,7 @@ class Shelf:
             try:
                 if not ready(alone.path):
                     make(alone.path)
-                    self.note_size(alone.path)
+                    self.measure(alone.path)
                 os.utime(alone.path)
                 # Letting others in again is two steps to the kernel; in between it may have been evicted.
                 if _wait(alone, fcntl.LOCK_SH, halt):
@@ -118,11 +122,13 @@ class Shelf:
                 raise
             alone.close()
 
-    def note_size(self, entry: Path) -> None:
-        """Write down how large a deep entry is: to count it again costs as much as to read it."""
+    def measure(self, entry: Path) -> None:
+        """Count what was added; the size of a deep entry is written down, since counting is slow."""
+        size_bytes = _bytes_below(entry)
+        self.added_bytes += size_bytes
         if self.deep:
             part = entry / f"{_SIZE}-{os.getpid()}-{threading.get_ident()}"
-            part.write_text(str(_bytes_below(entry)))
+            part.write_text(str(size_bytes))
             part.replace(entry / _SIZE)
 
     def entries(self) -> list[_Entry]:
@@ -192,27 +198,52 @@ class Shelf:
             held.close()
 
 
-def shrink(shelves: Iterable[Shelf], max_bytes: int) -> int:
-    """Remove entries until all shelves together hold no more than `max_bytes`; gives the bytes freed.
+class Bound:
+    """The bound of several shelves together.
 
-    The least recently used go first, and none that is in use: where those alone are too many, they stay.
-    One does this at a time; whoever comes while another is at it does nothing.
+    Counting all entries takes seconds on a Pi, so it is done when what was added since the last time may be
+    too much; and now and then all the same, for what other processes add.
     """
-    shelves = list(shelves)
-    with shelves[0]._open("") as guard:  # noqa: SLF001 - a shelf is a directory like its entries
-        try:
-            fcntl.flock(_fileno(guard), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return 0
-        for shelf in shelves:
-            shelf.sweep()
-        kept = sorted((entry, shelf) for shelf in shelves for entry in shelf.entries())
-        total, freed = sum(entry.size_bytes for entry, _ in kept), 0
-        for entry, shelf in kept:
-            if total - freed <= max_bytes:
-                break
-            freed += entry.size_bytes if shelf.evict(entry.path) else 0
-        return freed
+
+    def __init__(self, *shelves: Shelf) -> None:
+        self.shelves = shelves
+        self._guard = threading.Lock()
+        self._counted: int | None = None
+        self._added_then = 0
+        self._passed_over = 0
+
+    def shrink(self, max_bytes: int) -> int:
+        """Remove entries until no more than `max_bytes` are left, and a tenth less; gives the bytes freed.
+
+        The least recently used go first, and none that is in use: where those alone are too many, they stay.
+        """
+        with self._guard:
+            added = sum(shelf.added_bytes for shelf in self.shelves)
+            if self._counted is not None and self._passed_over < _PASS_OVER:
+                self._passed_over += 1
+                if self._counted + added - self._added_then <= max_bytes:
+                    return 0
+            self._passed_over, self._added_then = 0, added
+            return self._count_and_shrink(max_bytes)
+
+    def _count_and_shrink(self, max_bytes: int) -> int:
+        """One process does this at a time; one that comes while another is at it does nothing."""
+        with self.shelves[0]._open("") as guard:  # noqa: SLF001 - a shelf is a directory like its entries
+            try:
+                fcntl.flock(_fileno(guard), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return 0
+            for shelf in self.shelves:
+                shelf.sweep()
+            kept = sorted((entry, shelf) for shelf in self.shelves for entry in shelf.entries())
+            total, freed = sum(entry.size_bytes for entry, _ in kept), 0
+            goal = total if total <= max_bytes else max_bytes - max_bytes // _SPARE_PART
+            for entry, shelf in kept:
+                if total - freed <= goal:
+                    break
+                freed += entry.size_bytes if shelf.evict(entry.path) else 0
+            self._counted = total - freed
+            return freed
 
 
 def _wait(held: Held, kind: int, halt: Halt) -> bool:

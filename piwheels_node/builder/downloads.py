@@ -167,7 +167,7 @@ class Downloads:
                     arrival.begin_anew(response.headers)
                 elif not arrival.goes_on(response.headers):
                     raise arrival.spoilt("the server sent another part of it")
-                arrival.take(response.iter_bytes(_CHUNK))
+                arrival.take(response.iter_bytes())  # as it comes: a chunk that is cut would be lost
         arrival.finish()
 
 

@@ -29,6 +29,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import zipfile
@@ -43,7 +44,7 @@ from installer.destinations import SchemeDictionaryDestination
 from installer.exceptions import InstallerError
 from installer.sources import WheelFile
 
-from piwheels_node.builder.cache import Held, Shelf, shrink
+from piwheels_node.builder.cache import Bound, Held, Shelf
 from piwheels_node.builder.downloads import Downloads
 from piwheels_node.builder.files import remove_tree
 from piwheels_node.builder.halt import Halt
@@ -56,7 +57,7 @@ from piwheels_node.core.settings import CacheSettings
 
 _FORMAT = "2"  # part of every key: raise it when the layout changes
 _MOUNTED = Path("/env")
-_TREE, _PART, _SEAL, _PINS = "env", ".part", "seal.json", "pins.json"
+_TREE, _PART, _SEAL, _PINS = "env", ".part-", "seal.json", "pins.json"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _WHEEL_BYTES = 1 << 30
 _RESOLVE_TIMEOUT_S = 600
@@ -129,6 +130,7 @@ class EnvironmentCache:
         self.stop = stop
         self.resolved = Shelf(root / "resolved")
         self.ready = Shelf(root / "ready", deep=True)
+        self.bound = Bound(self.ready, self.resolved, downloads.shelf)
 
     def get(self, requirements: Sequence[str], *, stop: threading.Event | None = None) -> Environment:
         """The environment for these requirements, made now where there is none; raises BuildError.
@@ -149,7 +151,7 @@ class EnvironmentCache:
 
     def shrink(self) -> int:
         """Evict what was used least recently until everything kept fits; gives the bytes freed."""
-        return shrink([self.ready, self.resolved, self.downloads.shelf], self.settings.max_bytes)
+        return self.bound.shrink(self.settings.max_bytes)
 
     def _wanted(self, requirements: Sequence[str]) -> tuple[str, ...]:
         """The requirements that hold for the interpreter, in one spelling and order."""
@@ -188,9 +190,7 @@ class EnvironmentCache:
 
     def _ask_pip(self, wanted: tuple[str, ...], entry: Path, stop: threading.Event) -> None:
         """Resolve, and write the answer down so that it is there whole or not at all."""
-        work = entry / _PART
-        remove_tree(work)
-        work.mkdir()
+        work = _workplace(entry)
         try:
             report, said = work / "report.json", work / "output"
             command = [sys.executable, "-m", "pip", "--python", str(self.interpreter.path), "install"]
@@ -235,12 +235,11 @@ class EnvironmentCache:
     # --- making ------------------------------------------------------------------------------------
 
     def _make(self, pins: Sequence[Pin], entry: Path, stop: threading.Event) -> None:
-        part, tree = entry / _PART, entry / _TREE
+        tree = entry / _TREE
+        part = _workplace(entry)
         try:
-            for left in (part, tree):  # by somebody who was killed; or it is no longer whole
-                remove_tree(left)
+            remove_tree(tree)  # it is no longer whole
             entry.chmod(0o755)  # the account that package code runs as walks through
-            part.mkdir()
             self._lay_out(part)
             for pin in pins:
                 filename = _filename(pin.url)
@@ -304,6 +303,17 @@ class EnvironmentCache:
         prefix = ["-s", str(environment), "-p", str(_MOUNTED)]
         command = [str(self.interpreter.path), "-I", "-S", "-m", "compileall", "-q", *prefix, packages]
         self._call(command, subprocess.DEVNULL, stop)  # files for other Pythons may not compile: no fault
+
+
+def _workplace(entry: Path) -> Path:
+    """A new directory in an entry, to make things in; what killed builders left there goes.
+
+    What they had started may still be at work in theirs, and end after they do: so each has its own.
+    """
+    for left in entry.glob(f"{_PART}*"):
+        with contextlib.suppress(OSError):
+            remove_tree(left)
+    return Path(tempfile.mkdtemp(prefix=_PART, dir=entry))
 
 
 def _read_pins(entry: Path) -> tuple[Pin, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sdists import make_backend_wheel, make_sdist, make_wheel
 
+from piwheels_node.builder import seal
 from piwheels_node.builder.downloads import Downloads
 from piwheels_node.builder.environment import EnvironmentCache
+from piwheels_node.builder.files import remove_tree
 from piwheels_node.builder.interpreter import probe
+from piwheels_node.builder.seal import is_intact
 from piwheels_node.core.errors import BuildError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.settings import CacheSettings
@@ -78,6 +82,91 @@ def test_builds_that_want_the_same_environment_at_once_make_it_once(environments
     assert len({one.path for one in made}) == 1
     fetched = [path for path in pypi.requests if path.endswith(".whl")]
     assert len(fetched) == 2, "once by pip, to read its metadata, and once to be unpacked"
+
+
+OTHER_BUILDER = """
+import sys, threading
+from pathlib import Path
+from piwheels_node.builder.downloads import Downloads
+from piwheels_node.builder.environment import EnvironmentCache
+from piwheels_node.builder.interpreter import probe
+from piwheels_node.core.settings import CacheSettings
+
+root, index_url = Path(sys.argv[1]), sys.argv[2]
+stop = threading.Event()
+downloads = Downloads(root / "downloads", stop)
+cache = EnvironmentCache(
+    root / "environments", probe(), downloads, CacheSettings(), index_url=index_url, stop=stop
+)
+print("ready", flush=True)
+sys.stdin.readline()
+print(cache.get(["tinybuild"]).path, flush=True)
+"""
+
+
+def other_builder(tmp_path, pypi):
+    """Another process on the same caches; it takes an environment when it is told to."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", OTHER_BUILDER, tmp_path, pypi.index_url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.stdin.write("go on\n")
+    process.stdin.flush()
+    return process
+
+
+def test_two_builders_that_want_the_same_environment_at_once_make_it_once(environments, pypi, tmp_path):
+    pypi.add(make_backend_wheel(tmp_path), project="tinybuild")
+
+    processes = [other_builder(tmp_path, pypi) for _ in range(2)]
+    said = {process.communicate()[0] for process in processes}
+
+    assert said == {f"{environments.get(['tinybuild']).path}\n"}
+    fetched = [path for path in pypi.requests if path.endswith(".whl")]
+    assert len(fetched) == 2, "once by pip, to read its metadata, and once to be unpacked"
+
+
+def test_a_builder_that_is_killed_at_any_moment_leaves_nothing_that_is_believed(environments, pypi, tmp_path):
+    pypi.add(make_backend_wheel(tmp_path), project="tinybuild")
+    began = time.monotonic()
+    process = other_builder(tmp_path, pypi)
+    process.communicate()
+    takes_s = time.monotonic() - began
+    for shelf in (environments.ready, environments.resolved, environments.downloads.shelf):
+        for entry in shelf.root.iterdir():
+            remove_tree(entry)
+
+    for part in range(4):
+        process = other_builder(tmp_path, pypi)
+        time.sleep(takes_s * part / 4)
+        process.kill()  # its pip finds nobody to tell, and ends by itself
+        process.communicate()
+
+    made = environments.get(["tinybuild"])
+    assert is_intact(made.path, made.path.parent / "seal.json")
+    made.close()
+    object.__setattr__(environments.settings, "max_bytes", 0)
+    environments.bound._counted = None
+    environments.shrink()
+    assert not list(environments.root.glob("*/*"))
+
+
+def test_an_environment_that_a_power_cut_emptied_is_made_anew(environments, pypi, tmp_path, monkeypatch):
+    pypi.add(make_backend_wheel(tmp_path), project="tinybuild")
+    with environments.get(["tinybuild"]) as made:
+        module = next(made.path.glob("lib/python3.*/site-packages/tinybuild.py"))
+        content, about = module.read_bytes(), module.stat()
+    module.write_bytes(bytes(len(content)))
+    os.utime(module, ns=(about.st_atime_ns, about.st_mtime_ns))
+    (tmp_path / "boot_id").write_text("another\n")
+    monkeypatch.setattr(seal, "_BOOT", tmp_path / "boot_id")
+
+    environments.get(["tinybuild"]).close()
+
+    assert module.read_bytes() == content
 
 
 def test_a_requirement_that_is_an_sdist_only_is_missing_and_never_run(environments, pypi, tmp_path):
