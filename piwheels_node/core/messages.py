@@ -24,12 +24,14 @@ LOG_PART_BYTES = 64 << 10
 """The most of a log that a message carries."""
 
 LeaseToken = Annotated[str, Field(min_length=16, max_length=64)]
+Amount = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""What a database can store."""
 
 
 class Message(BaseModel):
     """Base of all messages; a message is a value and never changes."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class SdistFile(Message):
@@ -54,8 +56,12 @@ class Limits(Message):
 class OfferedTarget(Message):
     """A target that a builder serves, and the identity of the environment it would build in."""
 
-    name: Name
+    name: Annotated[str, Field(min_length=1, max_length=100)]
     environment_id: Annotated[str, Field(max_length=64)]
+
+
+Offer = Annotated[list[OfferedTarget], Field(max_length=64)]
+"""All that one builder serves."""
 
 
 class Machine(Message):
@@ -65,8 +71,8 @@ class Machine(Message):
     model: Name | None = None
     os: Name | None = None
     kernel: Name | None = None
-    cores: Annotated[int | None, Field(ge=1)] = None
-    memory_bytes: Annotated[int | None, Field(ge=0)] = None
+    cores: Annotated[int | None, Field(ge=1, le=1 << 20)] = None
+    memory_bytes: Amount | None = None
 
 
 class JoinRequest(Message):
@@ -94,7 +100,7 @@ class Hello(Message):
     another process comes with the same key, the earlier one is told so, and stops.
     """
 
-    targets: list[OfferedTarget]
+    targets: Offer
     session: Annotated[str | None, Field(min_length=16, max_length=64)] = None
     version: Annotated[str | None, Field(max_length=50)] = None
     slots: Annotated[int, Field(ge=1, le=1024)] = 1
@@ -117,7 +123,7 @@ class Orders(Message):
 class OrdersRequest(Message):
     """A builder asks for its orders, and waits up to `wait_s` until they are not those of `seen`."""
 
-    seen: int = -1
+    seen: Annotated[int, Field(ge=-1, le=2**63 - 1)] = -1
     wait_s: Annotated[float, Field(ge=0, le=60)] = 0
     paused_itself: Annotated[str | None, Field(max_length=500)] = None
     "Why it takes no jobs by its own decision; None: it does."
@@ -126,9 +132,9 @@ class OrdersRequest(Message):
 class LeaseRequest(Message):
     """A builder asks for a job, and waits up to `wait_s` for one."""
 
-    targets: list[OfferedTarget]
+    targets: Offer
     wait_s: Annotated[float, Field(ge=0, le=60)] = 0
-    memory_bytes: Annotated[int | None, Field(ge=0)] = None
+    memory_bytes: Amount | None = None
     "What one build may use here; None: it is not known, and only jobs of the least class are wanted."
 
 
@@ -202,7 +208,7 @@ class StepTime(Message):
 class BuildEnvironment(Message):
     """What a build was made with, so that a failure or a wheel can be explained years later."""
 
-    environment_id: str
+    environment_id: Annotated[str, Field(max_length=64)]
     python: str
     release: str
     requirements: list[str] = []
@@ -214,7 +220,7 @@ class WheelClaim(Message):
     """The wheel that a builder says it has uploaded; the master reads everything again from the bytes."""
 
     filename: Annotated[str, Field(max_length=255)]
-    size_bytes: Annotated[int, Field(gt=0)]
+    size_bytes: Annotated[int, Field(gt=0, le=2**63 - 1)]
     sha256: Sha256
     libraries: dict[str, str | None] = {}
     "Shared libraries that it needs from the system, each with the Debian package that has it."
@@ -223,7 +229,7 @@ class WheelClaim(Message):
 class LogPart(Message):
     """A piece of a log, and the byte that it begins at."""
 
-    offset: Annotated[int, Field(ge=0)]
+    offset: Amount
     data: Annotated[Base64Bytes, Field(max_length=LOG_PART_BYTES)]
 
     @classmethod
@@ -240,11 +246,11 @@ class Report(Message):
     reason: FailureReason | None = None
     captured: Annotated[str | None, Field(max_length=500)] = None
     evidence: Annotated[str | None, Field(max_length=1000)] = None
-    evidence_line: int | None = None
+    evidence_line: Annotated[int | None, Field(ge=0, le=2**31 - 1)] = None
     duration_s: float
     steps: list[StepTime] = []
     cpu_s: float | None = None
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: Amount | None = None
     environment: BuildEnvironment | None = None
     wheel: WheelClaim | None = None
     log: LogPart | None = None

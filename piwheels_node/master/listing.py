@@ -26,6 +26,8 @@ from packaging.utils import (
 from packaging.version import InvalidVersion, Version
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_LONGEST_URL = 1000
+_LARGEST_BYTES = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _read_file(project: str, page_url: str, entry: object) -> ListedFile | None:
     if named is None or named[0] != project or len(filename) > 255:  # noqa: PLR2004 - NAME_MAX
         return None
     url = urldefrag(urljoin(page_url, str(entry.get("url", "")))).url
-    if urlsplit(url).scheme not in {"http", "https"}:
+    if urlsplit(url).scheme not in {"http", "https"} or len(url) > _LONGEST_URL:
         return None
     yanked = entry.get("yanked", False)
     hashes = entry.get("hashes")
@@ -104,7 +106,7 @@ def _read_file(project: str, page_url: str, entry: object) -> ListedFile | None:
         version=named[1],
         tags=named[2],
         sha256=_sha256(hashes.get("sha256")) if isinstance(hashes, dict) else None,
-        size_bytes=size if isinstance(size, int) else None,
+        size_bytes=size if isinstance(size, int) and 0 <= size <= _LARGEST_BYTES else None,
         requires_python=_text(entry.get("requires-python")),
         yanked=yanked if isinstance(yanked, str) else "" if yanked else None,
         uploaded_at=_time(entry.get("upload-time")),

@@ -30,10 +30,20 @@ from piwheels_node.core.jobs import JobState, Outcome, Step
 from piwheels_node.core.messages import Limits, Report, ReportAnswer, WheelClaim
 from piwheels_node.core.settings import MasterSettings
 from piwheels_node.core.targets import Target
-from piwheels_node.master import contents, queue
+from piwheels_node.master import contents, lanes, queue
 from piwheels_node.master.database.engine import Database
-from piwheels_node.master.database.models import Build, Job, Project, PypiFile, Release, Wheel, WheelLibrary
+from piwheels_node.master.database.models import (
+    BlockedWheel,
+    Build,
+    Job,
+    Project,
+    PypiFile,
+    Release,
+    Wheel,
+    WheelLibrary,
+)
 from piwheels_node.master.store import WheelStore
+from piwheels_node.master.text import storable
 from piwheels_node.wheelfile import WheelFacts, read_wheel
 
 UNPACKED_RATIO = 4
@@ -46,6 +56,7 @@ _LARGE_WHEEL_BYTES = 32 << 20
 _DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{1,199}")
 _LONGEST_SONAME = 200
 _LONGEST_EVIDENCE = 1000
+_LONGEST_REQUIRES = 500
 _log = logging.getLogger(__name__)
 
 
@@ -136,7 +147,7 @@ def check(path: Path, claim: WheelClaim, subject: Subject, limits: Limits) -> Wh
             if claim.filename in subject.taken_names:
                 raise _taken(claim.filename)
             file.seek(0)
-            return read_wheel(
+            facts = read_wheel(
                 file,
                 claim.filename,
                 project=subject.project,
@@ -144,8 +155,17 @@ def check(path: Path, claim: WheelClaim, subject: Subject, limits: Limits) -> Wh
                 target=subject.target,
                 max_unpacked_bytes=UNPACKED_RATIO * limits.wheel_bytes,
             )
+        _check_storable(facts)
     except OSError as error:
         raise StorageError(f"an upload cannot be read: {error.strerror}", where=str(path)) from error
+    return facts
+
+
+def _check_storable(facts: WheelFacts) -> None:
+    """What a page shows of it fits into every database."""
+    requires = facts.requires_python or ""
+    if len(requires) > _LONGEST_REQUIRES or not requires.isprintable():
+        raise WheelError(FailureReason.WHEEL_INVALID, "Requires-Python is no set of versions")
 
 
 def taken_names(session: Session, release_id: int) -> list[str]:
@@ -164,6 +184,12 @@ def name_is_taken(session: Session, release: Release, filename: str) -> bool:
     return session.scalar(once) is not None or session.scalar(pypi) is not None
 
 
+def check_not_blocked(session: Session, claim: WheelClaim) -> None:
+    """Raises WheelError for bytes that a person has withdrawn (`master builders purge`)."""
+    if session.get(BlockedWheel, claim.sha256) is not None:
+        raise WheelError(FailureReason.WHEEL_INVALID, "these bytes are blocked", where=claim.filename)
+
+
 def publish_wheel(session: Session, job: Job, report: Report, facts: WheelFacts, now: datetime) -> Wheel:
     """Make a stored wheel public: build, wheel, libraries, serial, counters, and the end of the job.
 
@@ -173,6 +199,8 @@ def publish_wheel(session: Session, job: Job, report: Report, facts: WheelFacts,
     filename = facts.name.filename
     if claim is None or name_is_taken(session, job.release, filename):
         raise _taken(filename)
+    check_not_blocked(session, claim)
+    lanes.learn(session, job, None, report.peak_memory_bytes, now)
     build = _build_of(job, report, now)
     wheel = Wheel(
         build=build,
@@ -186,7 +214,7 @@ def publish_wheel(session: Session, job: Job, report: Report, facts: WheelFacts,
         libraries=[
             WheelLibrary(soname=soname, debian_package=_debian_name(claim.libraries.get(soname)))
             for soname in sorted(facts.libraries)
-            if len(soname) <= _LONGEST_SONAME
+            if len(soname) <= _LONGEST_SONAME and soname.isprintable()
         ],
     )
     session.add_all([build, wheel])
@@ -196,6 +224,7 @@ def publish_wheel(session: Session, job: Job, report: Report, facts: WheelFacts,
     )
     queue.count(session, "wheels", 1)
     queue.count(session, "wheels.bytes", wheel.size_bytes)
+    queue.count(session, f"builder.{job.builder_id}.built", 1)
     queue.finish(session, job, state=JobState.BUILT, now=now, build=build.id, wheel=filename)
     return wheel
 
@@ -213,12 +242,14 @@ def record_failure(
     build.outcome = Outcome.FAILED
     build.reason = reason
     build.debian_package = contents.debian_package(reason, report.captured)
+    lanes.learn(session, job, reason, report.peak_memory_bytes, now)
     session.add(build)
     session.flush()
     detail = {"build": build.id, "reason": reason.value, "captured": report.captured}
     if reason.policy is Policy.RETRY_ELSEWHERE and job.attempts < settings.max_attempts:
         queue.retry_elsewhere(session, job, now, settings, **detail)
     else:
+        queue.count(session, f"builder.{job.builder_id}.failed", 1)
         queue.finish(session, job, state=JobState.FAILED, now=now, **detail)
     return build
 
@@ -243,6 +274,8 @@ def _make_public(
     filename = facts.name.filename
 
     with database.read() as session:
+        if report.wheel is not None:
+            check_not_blocked(session, report.wheel)
         project = session.get_one(Job, lease.job_id).release.project.name
     with store.publishing(project):  # two targets may build the same py3-none-any wheel at the same moment
         with database.read() as session:
@@ -285,7 +318,7 @@ def _as_failure(report: Report, reason: FailureReason, what: str) -> Report:
             "outcome": Outcome.FAILED,
             "reason": reason,
             "captured": None,
-            "evidence": what[:_LONGEST_EVIDENCE],
+            "evidence": storable(what, _LONGEST_EVIDENCE),
             "evidence_line": None,
             "wheel": None,
         }

@@ -11,11 +11,13 @@ This module blocks (it asks PyPI), so the API calls `ask` in a thread; it knows 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime
 
 from packaging.version import Version
-from sqlalchemy import select
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.errors import UsageError
@@ -23,15 +25,27 @@ from piwheels_node.core.failure import FailureReason, Policy
 from piwheels_node.core.jobs import JobState, Outcome, Priority
 from piwheels_node.core.messages import BuildRequest, BuildView, JobView, RequestAnswer
 from piwheels_node.core.targets import Target
-from piwheels_node.master import queue, views
+from piwheels_node.master import lanes, queue, views
 from piwheels_node.master.database.engine import Database
-from piwheels_node.master.database.models import Build, Job, Project, PypiFile, Release, TargetRow
+from piwheels_node.master.database.models import (
+    Build,
+    Job,
+    JobAvoidance,
+    Project,
+    PypiFile,
+    Release,
+    TargetRow,
+)
 from piwheels_node.master.listing import ListedFile, ProjectFiles
 from piwheels_node.master.plan import Covered, Refused, choose_version, plan
 from piwheels_node.master.pypi import PyPI
+from piwheels_node.master.text import storable
 
 _WORTH_ASKING = frozenset({Policy.RETRY_ELSEWHERE, Policy.WAIT_FOR_DEPENDENCY})
 """What may have come right unseen: a network, a disk, a wheel on PyPI."""
+
+_LONGEST_TEXT = 500
+_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -60,8 +74,7 @@ def ask(database: Database, pypi: PyPI, request: BuildRequest, now: datetime) ->
             found = {"outcome": Outcome.FAILED, "reason": reason, "what": what}
             return answer.model_copy(update=found)
     wish = _Wish(project, version, target, decision.sdist, request.force)
-    job = database.write(lambda session: _find_or_queue(session, wish, now))
-    return _answer_of_job(answer, job)
+    return _answer_of_job(answer, _find_or_queue(database, wish, now))
 
 
 def _target(database: Database, name: str | None) -> Target:
@@ -99,7 +112,15 @@ def _why(job: JobView, build: BuildView | None) -> str:
     return build.reason.sentence
 
 
-def _find_or_queue(session: Session, wish: _Wish, now: datetime) -> JobView:
+def _find_or_queue(database: Database, wish: _Wish, now: datetime) -> JobView:
+    """Another master may note the same project at the same moment: its rows are there in the next try."""
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(IntegrityError):
+            return database.write(lambda session: _note(session, wish, now))
+    return database.write(lambda session: _note(session, wish, now))
+
+
+def _note(session: Session, wish: _Wish, now: datetime) -> JobView:
     release = store_release(session, wish.project, wish.version)
     target = session.scalar(select(TargetRow).where(TargetRow.name == str(wish.target)))
     if target is None:
@@ -109,11 +130,21 @@ def _find_or_queue(session: Session, wish: _Wish, now: datetime) -> JobView:
     sdist = session.scalars(
         select(PypiFile).where(PypiFile.release_id == release.id, PypiFile.filename == wish.sdist.filename)
     ).one()
+    lane = lanes.lane(session, release.project, target.id, now)
     job, _ = queue.enqueue(
-        session, release=release, target=target, sdist=sdist, priority=Priority.REQUESTED, now=now
+        session,
+        release=release,
+        target=target,
+        sdist=sdist,
+        priority=Priority.REQUESTED,
+        now=now,
+        memory_class=lane,
     )
+    if job.state is not JobState.LEASED:
+        job.memory_class = lane  # by what has been learned, and by the builders that there are now
     why = _why_again(session, job, now, force=wish.force)
     if why:
+        session.execute(delete(JobAvoidance).where(JobAvoidance.job_id == job.id))
         queue.requeue(session, job, now=now, why=why, priority=Priority.REQUESTED)
     session.flush()
     view = views.job(session, job.id)
@@ -169,7 +200,7 @@ def store_release(session: Session, project: ProjectFiles, version: Version) -> 
         if file is None:
             file = PypiFile(release_id=release.id, filename=listed.filename)
             session.add(file)
-        elif file.yanked != listed.yanked and row.serial:
+        elif file.yanked != _fitting(listed.yanked) and row.serial:
             row.serial += 1
         _fill(file, listed)
     return release
@@ -179,6 +210,10 @@ def _fill(file: PypiFile, listed: ListedFile) -> None:
     file.url = listed.url
     file.sha256 = listed.sha256
     file.size_bytes = listed.size_bytes
-    file.requires_python = listed.requires_python
-    file.yanked = listed.yanked
+    file.requires_python = _fitting(listed.requires_python)
+    file.yanked = _fitting(listed.yanked)
     file.uploaded_at = listed.uploaded_at
+
+
+def _fitting(text: str | None) -> str | None:
+    return None if text is None else storable(text, _LONGEST_TEXT)

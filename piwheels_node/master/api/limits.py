@@ -22,6 +22,7 @@ from piwheels_node.core.errors import NodeError
 from piwheels_node.master.api.context import Context
 from piwheels_node.master.api.problems import MalformedError, TooLargeError, TooOftenError, answer_of
 from piwheels_node.master.keys import digest
+from piwheels_node.master.text import storable
 
 BODY_WITHIN_S = 30.0
 """How long a message may take to arrive."""
@@ -111,7 +112,7 @@ class Gate:
             line = f"{scope['method']} {scope['path']!r}: more than {most} bytes"
             self._here.refusals.note(self._here.database, "too-large", line)
             raise TooLargeError(f"a message may have {most} bytes", hint="see master.body_max_bytes")
-        first: list[Message] = [{"type": "http.request", "body": storable(body), "more_body": False}]
+        first: list[Message] = [{"type": "http.request", "body": storable_body(body), "more_body": False}]
         if end is not None:
             first.append(end)
 
@@ -121,7 +122,7 @@ class Gate:
         return again
 
 
-def storable(body: bytes) -> bytes:
+def storable_body(body: bytes) -> bytes:
     """A JSON message without what databases refuse in a text; raises MalformedError where it is not UTF-8."""
     try:
         body.decode()
@@ -137,9 +138,7 @@ def storable(body: bytes) -> bytes:
 
 def _cleaned(value: Any) -> Any:
     if isinstance(value, str):
-        return (
-            value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
-        )
+        return storable(value)
     if isinstance(value, list):
         return [_cleaned(one) for one in value]
     if isinstance(value, dict):
