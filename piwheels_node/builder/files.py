@@ -18,7 +18,8 @@ def remove_tree(directory: Path) -> None:
 
     def allow_and_try_again(function: Callable[..., Any], path: str, _: Any) -> None:
         with contextlib.suppress(FileNotFoundError):
-            for one in (os.path.dirname(path), path):
+            inside = os.fspath(path) != os.fspath(directory)  # what the tree lies in is left as it is
+            for one in (os.path.dirname(path), path) if inside else (path,):
                 if not os.path.islink(one):
                     os.chmod(one, 0o700)
             if function in {os.open, os.scandir, os.lstat}:
