@@ -17,7 +17,7 @@ import hmac
 import secrets
 from datetime import datetime, timedelta
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -26,8 +26,8 @@ from piwheels_node.core.builders import BuilderEventKind, BuilderState
 from piwheels_node.core.errors import NodeError
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import JoinAnswer, JoinRequest, TokenRequest, TokenView
-from piwheels_node.master import queue
-from piwheels_node.master.database.models import Builder, BuilderEvent, Job, JoinToken, Token
+from piwheels_node.master import control, queue
+from piwheels_node.master.database.models import Builder, Job, JoinToken, Token
 from piwheels_node.master.keys import KeyKind, create_key, find_key
 
 _MOST_TOKENS = 500
@@ -81,9 +81,7 @@ def check_token(session: Session, token: str, now: datetime) -> None:
     if row.revoked_at is not None:
         raise BadTokenError("this join token was revoked", hint=_ANOTHER)
     if row.expires_at <= now:
-        raise BadTokenError(
-            f"this join token expired at {row.expires_at:%Y-%m-%d %H:%M} UTC", hint=_ANOTHER
-        )
+        raise BadTokenError(f"this join token expired at {row.expires_at:%Y-%m-%d %H:%M} UTC", hint=_ANOTHER)
     if row.uses_left < 1:
         raise BadTokenError("this join token is used up", hint=_ANOTHER)
 
@@ -118,33 +116,26 @@ def join(session: Session, request: JoinRequest, now: datetime) -> JoinAnswer:
         _forget_keys(session, builder, now)
     _note_machine(builder, request)
     key = create_key(session, KeyKind.BUILDER, builder.name, now)
-    note(session, builder, BuilderEventKind.JOINED, now, token=token.id, name=builder.name)
+    control.record(session, builder.id, BuilderEventKind.JOINED, now, token=token.id, name=builder.name)
     return JoinAnswer(name=builder.name, key=key, state=builder.state)
 
 
 def approve(session: Session, builder: Builder, now: datetime) -> None:
     """Let a builder lease jobs; one that was revoked must join again for a new key."""
     if builder.state is not BuilderState.ACTIVE:
-        note(session, builder, BuilderEventKind.APPROVED, now, after=builder.state.value)
+        control.record(session, builder.id, BuilderEventKind.APPROVED, now, after=builder.state.value)
         builder.state = BuilderState.ACTIVE
-        _orders_changed(session, builder)
+        control.changed(session, builder)
 
 
 def revoke(session: Session, builder: Builder, now: datetime) -> list[int]:
     """Take a builder's keys back, and its jobs, which are ready for others at once; gives the jobs' ids."""
     taken = _forget_keys(session, builder, now)
     if builder.state is not BuilderState.REVOKED:
-        note(session, builder, BuilderEventKind.REVOKED, now, jobs=len(taken))
+        control.record(session, builder.id, BuilderEventKind.REVOKED, now, jobs=len(taken))
         builder.state = BuilderState.REVOKED
-        _orders_changed(session, builder)
+        control.changed(session, builder)
     return taken
-
-
-def note(
-    session: Session, builder: Builder, kind: BuilderEventKind, now: datetime, **detail: str | float | None
-) -> None:
-    """Add a line to a builder's history."""
-    session.add(BuilderEvent(builder_id=builder.id, at=now, kind=kind.value, detail=detail))
 
 
 def _use(session: Session, token: str, now: datetime) -> JoinToken:
@@ -192,7 +183,7 @@ def _rename(session: Session, builder: Builder, name: str, now: datetime) -> Non
     if builder.name != name:
         before, builder.name = builder.name, name
         _flush_name(session, name)
-        note(session, builder, BuilderEventKind.JOINED, now, name=name, before=before)
+        control.record(session, builder.id, BuilderEventKind.JOINED, now, name=name, before=before)
 
 
 def _flush_name(session: Session, name: str) -> None:
@@ -218,21 +209,16 @@ def _forget_keys(session: Session, builder: Builder, now: datetime) -> list[int]
     session.execute(
         update(Token).where(Token.builder_id == builder.id, Token.revoked_at.is_(None)).values(revoked_at=now)
     )
-    leased = bindparam(None, JobState.LEASED, type_=Job.state.type, literal_execute=True)  # a partial index
     jobs = session.scalars(
         select(Job)
-        .where(Job.state == leased, Job.builder_id == builder.id)
+        .where(control.in_state(JobState.LEASED), Job.builder_id == builder.id)
         .order_by(Job.id)
         .with_for_update()
     ).all()
     for job in jobs:
         queue.hand_back(session, job, now)
+    queue.announce(session, f"orders:{builder.id}")  # whoever remembers the key forgets it
     return [job.id for job in jobs]
-
-
-def _orders_changed(session: Session, builder: Builder) -> None:
-    builder.orders += 1
-    queue.announce(session, f"orders:{builder.id}")
 
 
 def _token_view(row: JoinToken) -> TokenView:

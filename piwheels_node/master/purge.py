@@ -18,19 +18,17 @@ from sqlalchemy.orm import Session
 from piwheels_node.core.builders import BuilderEventKind
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import Purge, PurgeAnswer
-from piwheels_node.master import queue
+from piwheels_node.master import control, queue
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import (
     BlockedWheel,
     Build,
-    Builder,
     Job,
     JobAvoidance,
     Project,
     Release,
     Wheel,
 )
-from piwheels_node.master.enrolment import note
 
 AVOIDED_FOR = timedelta(days=30)
 """How long the builder gets none of these jobs again."""
@@ -122,10 +120,9 @@ def _build_again(session: Session, build: Build, now: datetime) -> int:
 def _remember(  # noqa: PLR0917 - called once, above
     session: Session, builder_id: int, wanted: Purge, wheels: int, jobs: int, now: datetime
 ) -> None:
-    builder = session.get_one(Builder, builder_id)
-    note(
+    control.record(
         session,
-        builder,
+        builder_id,
         BuilderEventKind.PURGED,
         now,
         since=wanted.since.isoformat(),

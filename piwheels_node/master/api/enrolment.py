@@ -13,24 +13,21 @@ import threading
 import time
 from collections.abc import Callable
 
-from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
-from sqlalchemy import select
+from fastapi import APIRouter, Request
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.messages import (
     BuilderView,
     JoinAnswer,
     JoinRequest,
-    Problem,
     Purge,
     PurgeAnswer,
     TokenRequest,
     TokenView,
 )
-from piwheels_node.master import enrolment, purge, queue, views
+from piwheels_node.master import control, enrolment, purge, views
 from piwheels_node.master.api.context import Context, Here, Operator
-from piwheels_node.master.api.problems import NotFoundError
+from piwheels_node.master.api.problems import NotFoundError, TooOftenError
 from piwheels_node.master.database.models import Builder
 
 router = APIRouter(tags=["enrolment"])
@@ -60,29 +57,20 @@ class _Guesses:
             return True
 
 
-@router.post("/join", response_model=JoinAnswer)
-async def join(wanted: JoinRequest, request: Request, here: Here) -> JoinAnswer | Response:
+@router.post("/join")
+async def join(wanted: JoinRequest, request: Request, here: Here) -> JoinAnswer:
     """Become a builder, by a join token; the answer has the key, which is shown only here."""
     now = here.now()
+    address = request.client.host if request.client else "an unknown address"
     try:
         await asyncio.to_thread(_look, here, wanted)
         answer = await here.database.awrite(lambda session: enrolment.join(session, wanted, now))
-    except enrolment.BadTokenError as error:
-        if not _guesses(request).take():
-            return _too_often()
-        _log.warning(
-            "a machine at %s that calls itself %r shows a bad join token: %s",
-            *_who(request, wanted),
-            error.what,
-        )
-        here.database.submit(lambda session: queue.count(session, "refused.join", 1))
+    except (enrolment.BadTokenError, enrolment.JoinRefusedError) as error:
+        here.refusals.note(here.database, "join", f"{wanted.name!r} at {address}: {error.what}")
+        if isinstance(error, enrolment.BadTokenError) and not _guesses(request).take():
+            raise _too_often() from error
         raise
-    except enrolment.JoinRefusedError as error:
-        _log.warning(
-            "a machine at %s that calls itself %r is refused: %s", *_who(request, wanted), error.what
-        )
-        raise
-    _log.info("%s has joined from %s", answer.name, _who(request, wanted)[0])
+    _log.info("%s has joined from %s", answer.name, address)
     return answer
 
 
@@ -131,7 +119,7 @@ async def revoke(name: str, here: Here, _operator: Operator) -> BuilderView:
 async def withdraw(name: str, wanted: Purge, here: Here, _operator: Operator) -> PurgeAnswer:
     """Withdraw the wheels that a builder has published since a time, and queue their jobs for others."""
     with here.database.read() as session:
-        builder_id = _find(session, name).id
+        builder_id = control.builder_named(session, name).id
     answer = await asyncio.to_thread(purge.purge, here.database, builder_id, wanted, here.now())
     _log.warning("%d wheels of builder %s are withdrawn: %s", len(answer.wheels), name, wanted.why)
     return answer
@@ -145,14 +133,7 @@ def _look(here: Context, wanted: JoinRequest) -> None:
 
 
 async def _change(here: Context, name: str, change: Callable[[Session, Builder], object]) -> None:
-    await here.database.awrite(lambda session: change(session, _find(session, name)))
-
-
-def _find(session: Session, name: str) -> Builder:
-    builder = session.scalar(select(Builder).where(Builder.name == name))
-    if builder is None:
-        raise NotFoundError("there is no such builder", where=name)
-    return builder
+    await here.database.awrite(lambda session: change(session, control.builder_named(session, name)))
 
 
 def _view(here: Context, name: str) -> BuilderView:
@@ -172,16 +153,9 @@ def _guesses(request: Request) -> _Guesses:
     return found
 
 
-def _too_often() -> Response:
-    problem = Problem(
-        what="too many machines have shown bad join tokens",
+def _too_often() -> TooOftenError:
+    return TooOftenError(
+        "too many machines have shown bad join tokens",
+        wait_s=int(_BAD_EVERY_S),
         hint="wait a little, and check the token",
-        code="too-often",
     )
-    return JSONResponse(
-        problem.model_dump(mode="json"), status_code=429, headers={"Retry-After": f"{_BAD_EVERY_S:.0f}"}
-    )
-
-
-def _who(request: Request, wanted: JoinRequest) -> tuple[str, str]:
-    return request.client.host if request.client else "an unknown address", wanted.name

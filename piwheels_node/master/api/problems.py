@@ -30,6 +30,7 @@ from piwheels_node.core.errors import (
 )
 from piwheels_node.core.messages import Problem
 from piwheels_node.master.control import UnknownBuilderError
+from piwheels_node.master.enrolment import BadTokenError, JoinRefusedError
 from piwheels_node.master.store import WrongOffsetError
 
 _log = logging.getLogger(__name__)
@@ -79,11 +80,13 @@ STATUS: dict[type[NodeError], int] = {
     WrongKeyError: 403,
     KeyRefusedError: 403,
     ClonedError: 403,
+    BadTokenError: 403,
     NotFoundError: 404,
     NotOnPyPIError: 404,
     UnknownBuilderError: 404,
     LeaseLostError: 409,
     SupersededError: 409,
+    JoinRefusedError: 409,
     WrongOffsetError: 409,
     TooLargeError: 413,
     WheelError: 422,
