@@ -41,12 +41,17 @@ class Lookout:
         self.stop = stop
         self.judgement = Judgement()
         self._guard = threading.Lock()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._keep_looking, name="lookout", daemon=True)
 
     def start(self) -> None:
         """Look now, and from now on."""
         self.look()
         self._thread.start()
+
+    def wake(self) -> None:
+        """There is work from now on, so that looks are due more often; or we are to stop."""
+        self._wake.set()
 
     def look(self) -> Health:
         """Look at the machine, and judge; gives what was seen."""
@@ -68,7 +73,10 @@ class Lookout:
         return self.sensors.health(paused_itself=self.judgement.idle)
 
     def _keep_looking(self) -> None:
-        while not self.stop.wait(_BUSY_S if self.busy() else _IDLE_S):
+        while not self.stop.is_set():
+            if self._wake.wait(_BUSY_S if self.busy() else _IDLE_S):
+                self._wake.clear()
+                continue
             try:
                 self.look()
             except Exception:  # noqa: BLE001 - the boundary of the thread: the next look may be better

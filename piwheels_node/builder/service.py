@@ -233,6 +233,7 @@ class BuilderService:
                 give_up(one)
             self.workshop.stop.set()  # last: what this ends must know by then that it was no failure
             self._guard.notify_all()
+        self._lookout.wake()
 
     # --- jobs --------------------------------------------------------------------------------------
 
@@ -290,8 +291,8 @@ class BuilderService:
         """True where the job can be begun; else it has gone back to the master."""
         health = self._lookout.look()
         what = unfit(lease.sdist.size_bytes, health, self.workshop.settings.builder)
-        if not what and not self._stop.is_set() and not self.paused:
-            return True
+        if not what and not self._stop.is_set() and not self._lookout.judgement.idle:
+            return True  # what was ordered since is for a job in hand: the master knew what it had ordered
         with contextlib.suppress(StorageError):
             if what:
                 _log.info("job %d is refused: %s", lease.job_id, what)
@@ -326,6 +327,7 @@ class BuilderService:
             self._working.append(assignment)
             if self._stop.is_set():
                 assignment.stop()
+        self._lookout.wake()
         answer: ReportAnswer | None = None
         try:
             if self.observer:
