@@ -14,6 +14,7 @@ from __future__ import annotations
 import gzip
 import html
 import json
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,9 +25,12 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from piwheels_node.master.database.models import Build, Job, Project, PypiFile, Release, Wheel
-from piwheels_node.master.negotiation import JSON
+from piwheels_node.master.negotiation import FORMS, JSON
 
 API_VERSION = "1.4"
+_HASH = "([0-9a-f]{64})"
+_HASHES_IN_JSON = rf'","hashes":{{"sha256":"{_HASH}"}},[^{{}}]*"core-metadata":{{"sha256":"{_HASH}"}}'
+_HASHES_IN_HTML = f'#sha256={_HASH}" data-core-metadata="sha256={_HASH}"'
 _PAGE_OVERHEAD_BYTES = 600
 """What a page costs in the cache beside its body, roughly."""
 
@@ -114,6 +118,15 @@ def render_names(names: list[str], content_type: str, *, compress: bool) -> byte
     return _finished(text, compress=compress)
 
 
+def listed_hashes(page: Page, name: str, filename: str, *, compressed: bool) -> tuple[str, str] | None:
+    """The SHA-256 of a wheel and of its metadata, as a finished page says; None where it does not list it."""
+    body = page.body or b""
+    text = (gzip.decompress(body) if compressed and body else body).decode()
+    url = re.escape(_url(name, filename))
+    found = re.search(f"{url}{_HASHES_IN_JSON}", text) or re.search(f"{url}{_HASHES_IN_HTML}", text)
+    return (found[1], found[2]) if found else None
+
+
 def _project_json(listing: Listing) -> str:
     files = []
     for wheel in listing.wheels:
@@ -188,6 +201,15 @@ class PageCache:
             return None
         self._pages.move_to_end(key)
         return page
+
+    def keys_of(self, name: str) -> list[PageKey]:
+        """The forms in which the page of a project is kept."""
+        forms = ((name, form, compress) for form in FORMS for compress in (True, False))
+        return [key for key in forms if key in self._pages]
+
+    def newest(self, name: str) -> int | None:
+        """The newest serial of which a page of the project is kept."""
+        return max((self._pages[key].serial for key in self.keys_of(name)), default=None)
 
     def put(self, key: PageKey, page: Page) -> None:
         """Keep a page, and drop those that were not asked for longest."""

@@ -19,6 +19,8 @@ from functools import lru_cache
 JSON = "application/vnd.pypi.simple.v1+json"
 V1_HTML = "application/vnd.pypi.simple.v1+html"
 TEXT_HTML = "text/html"
+FORMS = (JSON, V1_HTML, TEXT_HTML)
+"""In which a page may be sent."""
 
 _ALIASES = {
     "application/vnd.pypi.simple.latest+json": JSON,

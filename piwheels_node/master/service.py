@@ -38,7 +38,8 @@ from piwheels_node.master.api import Context, make_api
 from piwheels_node.master.certificate import pinned_fingerprint, serving_files
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Counter
-from piwheels_node.master.index import Index, Receive, Scope, Send
+from piwheels_node.master.exchange import Receive, Scope, Send
+from piwheels_node.master.index import Index
 from piwheels_node.master.listener import configure, listen, url_of
 from piwheels_node.master.logs import LogFiles
 from piwheels_node.master.pypi import PyPI
@@ -90,7 +91,9 @@ class Master:
                 instance=instance,
                 page_max_age_s=settings.master.page_max_age_s,
                 page_cache_bytes=settings.master.page_cache_bytes,
+                is_far=directory.is_shared(settings),
             )
+            opened.callback(index.close)
             self.app = _Application(index, self._context)
             self._opened = opened.pop_all()
 

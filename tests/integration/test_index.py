@@ -303,15 +303,38 @@ def test_other_methods_are_refused(web, wheel):
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
 
 
-def test_a_broken_database_is_a_404_and_not_a_5xx(web, wheel, farm, monkeypatch, caplog):
-    def broken(*_, **__):
-        raise StorageError("the disk could not be read or written")
+def broken(*_, **__):
+    raise StorageError("the disk could not be read or written")
 
+
+def break_database(farm, monkeypatch):
     monkeypatch.setattr(type(farm.master._database), "read", broken)
     monkeypatch.setattr(farm.master.app._index, "_serial", broken)
+
+
+def test_a_broken_database_is_a_404_and_not_a_5xx(web, wheel, farm_of_one, monkeypatch, caplog):
+    break_database(farm_of_one, monkeypatch)
     for path in ("/simple/little/", "/simple/", file_url(wheel)):
         assert web.get(path).status_code == 404
-    assert "the index could not answer /simple/little/" in caplog.text
+    assert caplog.text.count("the index has only what it remembers") == 1
+
+
+@pytest.mark.parametrize("accept", [JSON, "text/html"])
+def test_what_the_cache_has_goes_on_without_the_database(web, wheel, farm_of_one, monkeypatch, accept):
+    farm_of_one.publish("other")
+    wanted = ["/simple/little/", "/simple/", file_url(wheel), f"{file_url(wheel)}.metadata"]
+    before = [web.get(path, headers={"Accept": accept}) for path in wanted]
+    break_database(farm_of_one, monkeypatch)
+    after = [web.get(path, headers={"Accept": accept}) for path in wanted]
+    known = web.get(wanted[0], headers={"Accept": accept, "If-None-Match": before[0].headers["etag"]})
+
+    assert [answer.status_code for answer in after] == [200] * 4
+    assert [answer.content for answer in after] == [answer.content for answer in before]
+    assert [answer.headers["etag"] for answer in after] == [answer.headers["etag"] for answer in before]
+    assert known.status_code == 304
+    assert web.get(wanted[2], headers={"Range": "bytes=1-4"}).content == before[2].content[1:5]
+    for path in ("/simple/other/", "/files/little/other-1.0-py3-none-any.whl", "/files/little/x.whl"):
+        assert web.get(path).status_code == 404
 
 
 def test_a_file_that_is_lost_or_cut_short_is_a_404(web, wheel, farm_of_one, caplog):
