@@ -7,7 +7,7 @@ SHELL := /bin/bash
 
 # What `make run` needs of Debian, and what the tests need besides.
 APT_RUN := bubblewrap gcc libc6-dev python3-dev python3-venv
-APT_TEST := iproute2 postgresql tmux
+APT_TEST := ccache gcc-arm-linux-gnueabihf iproute2 libc6-dev-armhf-cross postgresql tmux
 
 # Where `make run` keeps its farm. Package code never runs as root, and its account must be able to get there.
 ifeq ($(shell id -u),0)

@@ -10,7 +10,7 @@ its RECORD are ever in memory, and an ELF file is copied to a temporary file whi
 Native code in a wheel that says it fits every platform is WHEEL_WRONG_ARCH. Only what a loader would load is
 native code: object files and the firmware of microcontrollers are data.
 Builder, master and consumer use this. It imports only the standard library, packaging and `core`, and our
-`elf` and `wheelzip`.
+`elf`, `linking` and `wheelzip`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.targets import Target
 from piwheels_node.core.wheels import WheelName
 from piwheels_node.elf import MAGIC, ElfFacts, read_elf
+from piwheels_node.linking import Linking, is_falsely_stable, link
 from piwheels_node.wheelzip import invalid, open_zip, zip_errors
 
 _CHUNK_BYTES = 1 << 20
@@ -67,11 +68,17 @@ class WheelFacts:
     requires_python: str | None
     extensions: tuple[str, ...]
     "Member paths of the extension modules."
-    libraries: frozenset[str]
-    "Sonames that its ELF files need and that are not in it, the C library's own among them."
+    linking: Linking
+    stable_abi: bool
+    "False where its tags say that it fits many Pythons, and the name of an extension says one."
     armv6_safe: bool
     "True where no ELF file in it keeps an ARMv6 from running it; so it is where there is none."
     unpacked_bytes: int
+
+    @property
+    def libraries(self) -> frozenset[str]:
+        """Sonames that its ELF files need and that are not in it, the C library's own among them."""
+        return self.linking.outside
 
 
 def read_wheel(
@@ -82,8 +89,11 @@ def read_wheel(
     version: str,
     target: Target,
     max_unpacked_bytes: int,
+    as_built: bool = False,
 ) -> WheelFacts:
     """Read a wheel for a job on a project, a version and a target; `file` is seekable and stays open.
+
+    `as_built` takes one whose tags promise a stable ABI and should not: it gets another name.
 
     Raises WheelError: WHEEL_WRONG_NAME where it is of another project or version, WHEEL_WRONG_ARCH where it
     is for another Python or processor, WHEEL_TOO_BIG, and WHEEL_INVALID where it contradicts itself.
@@ -99,12 +109,17 @@ def read_wheel(
         wheel.check_wheel_file()
         elves = wheel.read_members()
         _check_elves(elves, name)
+        stable_abi = not is_falsely_stable(elves, name.tags)
+        if not stable_abi and not as_built:
+            what = "its tags are for many Pythons, and the name of an extension is for one"
+            raise WheelError(FailureReason.WHEEL_WRONG_ARCH, what, where=filename)
         return WheelFacts(
             name=name,
             metadata=metadata,
             requires_python=requires_python,
             extensions=tuple(path for path, elf in elves.items() if elf.is_extension),
-            libraries=_libraries(elves),
+            linking=link(elves),
+            stable_abi=stable_abi,
             armv6_safe=all(elf.armv6_safe for elf in elves.values() if _is_native(elf)),
             unpacked_bytes=sum(member.file_size for member in archive.infolist()),
         )
@@ -322,13 +337,6 @@ def _check_elves(elves: dict[str, ElfFacts], name: WheelName) -> None:
                 is_for = "/".join(sorted(elf.architectures)) or elf.machine
                 what = f"a file is for {is_for}, and the wheel for {tag.platform}"
                 raise WheelError(FailureReason.WHEEL_WRONG_ARCH, what, where=f"{name.filename}: {path}")
-
-
-def _libraries(elves: dict[str, ElfFacts]) -> frozenset[str]:
-    inside = {path.rpartition("/")[2] for path in elves} | {
-        elf.soname for elf in elves.values() if elf.soname
-    }
-    return frozenset(library for elf in elves.values() for library in elf.needed) - inside
 
 
 def _write_renamed(archive: zipfile.ZipFile, wheel: _Wheel, name: WheelName, output: BinaryIO) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The finished wheel as hostile input, and the name under which it may be published.
 
-The wheel is copied out of the reach of package code, read (`wheelfile.read_wheel`), its extensions are
-loaded once in the sandbox, and the Debian packages of the libraries that it needs are looked up.
+The wheel is copied out of the reach of package code and read (`wheelfile.read_wheel`); the Debian packages of
+the libraries that it needs are looked up, and its extensions are loaded once in the sandbox.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from piwheels_node.builder.hooks import Hooks
 from piwheels_node.builder.libraries import debian_packages
 from piwheels_node.core.errors import BuildError, WheelError
 from piwheels_node.core.failure import FailureReason
+from piwheels_node.core.targets import Target
 from piwheels_node.core.wheels import free_filename
 from piwheels_node.wheelfile import WheelFacts, read_wheel, rename_wheel
 
@@ -37,14 +38,15 @@ class Wheel:
 def inspect(filename: str, directory: Path, hooks: Hooks) -> Wheel:
     """Take the wheel `filename` that the backend left into `directory`; raises WheelError or BuildError."""
     path = _take(filename, directory, hooks)
-    facts = _read(path, hooks)
+    facts = _read(path, hooks, as_built=True)
+    libraries = _libraries(facts, hooks)
     if facts.extensions:
         _load(path, facts, hooks)
-    name = _public_name(facts, frozenset(hooks.lease.taken_names))
+    name = _public_name(facts, hooks.workshop.interpreter.target, frozenset(hooks.lease.taken_names))
     if name != filename:
         path = rename_wheel(path, name)
         facts = _read(path, hooks)
-    return Wheel(path, facts, debian_packages(facts.libraries))
+    return Wheel(path, facts, libraries)
 
 
 def _take(filename: str, directory: Path, hooks: Hooks) -> Path:
@@ -69,7 +71,7 @@ def _take(filename: str, directory: Path, hooks: Hooks) -> Path:
     return path
 
 
-def _read(path: Path, hooks: Hooks) -> WheelFacts:
+def _read(path: Path, hooks: Hooks, *, as_built: bool = False) -> WheelFacts:
     with path.open("rb") as file:
         return read_wheel(
             file,
@@ -78,7 +80,25 @@ def _read(path: Path, hooks: Hooks) -> WheelFacts:
             version=hooks.lease.version,
             target=hooks.workshop.interpreter.target,
             max_unpacked_bytes=_UNPACKED_RATIO * hooks.workshop.settings.builder.wheel_max_bytes,
+            as_built=as_built,
         )
+
+
+def _libraries(facts: WheelFacts, hooks: Hooks) -> dict[str, str | None]:
+    """The Debian package of each library from outside; raises BuildError where one cannot be had.
+
+    A library that only a plug-in needs, or one that the package loads by itself, may be missing.
+    """
+    arch = hooks.workshop.interpreter.target.arch
+    found = debian_packages(facts.linking.outside, arch, facts.linking.directories)
+    if found is None:  # not a Debian: the extensions are loaded all the same
+        return dict.fromkeys(facts.linking.outside)
+    for soname in sorted(facts.linking.to_load):
+        if found[soname] is None:
+            raise BuildError(
+                FailureReason.LOAD_FAILED, f"no Debian package here has {soname}", captured=soname
+            )
+    return found
 
 
 def _load(path: Path, facts: WheelFacts, hooks: Hooks) -> None:
@@ -106,9 +126,15 @@ def _load(path: Path, facts: WheelFacts, hooks: Hooks) -> None:
         )
 
 
-def _public_name(facts: WheelFacts, taken: frozenset[str]) -> str:
-    """The name to publish under: for ARMv6 as well where that is true, and one that nobody has used."""
+def _public_name(facts: WheelFacts, target: Target, taken: frozenset[str]) -> str:
+    """The name to publish under: of one Python or of all, as is true; for ARMv6 as well where that is true.
+
+    And one that nobody has used.
+    """
     filename = facts.name.filename
+    if not facts.stable_abi:
+        stem, platform = filename.rsplit("-", 1)
+        filename = "-".join([*stem.split("-")[:-2], target.abi.removesuffix("t"), target.abi, platform])
     if facts.armv6_safe and filename.endswith("-linux_armv7l.whl"):
         filename = filename.replace("-linux_armv7l.whl", "-linux_armv6l.linux_armv7l.whl")
     return free_filename(filename, taken)

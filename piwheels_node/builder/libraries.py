@@ -1,29 +1,49 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Which Debian package has a shared library, on the machine that linked with it.
 
-The names come from reading ELF headers, never from `ldd`, which may run the program. The loader's cache
-tells where a library lies, and dpkg whose file that is.
+The names come from reading ELF headers, never from `ldd`, which may run the program. Where a library lies
+is told by the directories that the wheel's files name (DT_RPATH, DT_RUNPATH) and by the loader's cache; of
+the cache only what is for the wheel's processor counts, since a Debian may hold libraries of several. Whose
+file that is, dpkg tells.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _LDCONFIG = "/sbin/ldconfig"
 _CACHE_LINE = re.compile(r"^\s*(\S+) \(([^)]*)\) => (\S+)$", re.MULTILINE)
 _OWNER_LINE = re.compile(r"^([a-z0-9][a-z0-9.+-]*)(?::[a-z0-9]+)?: (/\S+)$", re.MULTILINE)
 _TIMEOUT_S = 30
+_FLAGS = {
+    "x86_64": "x86-64",
+    "aarch64": "AArch64",
+    "armv6l": "hard-float",
+    "armv7l": "hard-float",
+    "armv8l": "hard-float",
+    "riscv64": "double-float",
+}
+"""How the loader's cache marks the libraries of a processor (`flag_descr` in glibc's cache.c)."""
 
 
-def debian_packages(sonames: Iterable[str]) -> dict[str, str | None]:
-    """The Debian package of each library; None where no package of this machine has it."""
+def debian_packages(
+    sonames: Iterable[str], arch: str, directories: Sequence[str] = ()
+) -> dict[str, str | None] | None:
+    """The Debian package of each library; None in its place where no package of this machine has it.
+
+    `arch` is the wheel's processor as `uname -m` says it; `directories` are searched first. None in place of
+    all where this machine has no dpkg to ask.
+    """
     wanted = set(sonames)
     if not wanted:
         return {}
-    places = _places(wanted)
+    if not shutil.which("dpkg-query"):
+        return None
+    places = {**_cached(wanted, _FLAGS.get(arch)), **_in_directories(wanted, directories)}
     owners = _owners({spelling for place in places.values() for spelling in _spellings(place)})
     found: dict[str, str | None] = {}
     for soname in sorted(wanted):
@@ -33,11 +53,21 @@ def debian_packages(sonames: Iterable[str]) -> dict[str, str | None]:
     return found
 
 
-def _places(sonames: set[str]) -> dict[str, Path]:
+def _in_directories(sonames: set[str], directories: Sequence[str]) -> dict[str, Path]:
+    """What lies in the directories that the wheel names; the first one wins."""
+    places: dict[str, Path] = {}
+    for directory in directories:
+        for soname in sonames:
+            if "/" not in soname and (place := Path(directory, soname)).is_file():
+                places.setdefault(soname, place)
+    return places
+
+
+def _cached(sonames: set[str], flag: str | None) -> dict[str, Path]:
     """Where the loader finds each library, by its cache; the first entry is the one it takes."""
     places: dict[str, Path] = {}
-    for soname, _, path in _CACHE_LINE.findall(_output([_LDCONFIG, "-p"])):
-        if soname in sonames:
+    for soname, about, path in _CACHE_LINE.findall(_output([_LDCONFIG, "-p"])):
+        if soname in sonames and (flag is None or flag in re.split(r",\s*", about)):
             places.setdefault(soname, Path(path))
     return places
 
