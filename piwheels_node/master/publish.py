@@ -213,7 +213,7 @@ def publish_wheel(session: Session, job: Job, report: Report, facts: WheelFacts,
         published_at=now,
         libraries=[
             WheelLibrary(soname=soname, debian_package=_debian_name(claim.libraries.get(soname)))
-            for soname in sorted(facts.libraries)
+            for soname in sorted(facts.linking.outside)
             if len(soname) <= _LONGEST_SONAME and soname.isprintable()
         ],
     )

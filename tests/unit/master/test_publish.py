@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import os
@@ -22,11 +23,9 @@ from piwheels_node.core.jobs import JobState, Outcome, Step
 from piwheels_node.core.messages import BuildEnvironment, Limits, Report, StepTime, WheelClaim
 from piwheels_node.core.settings import MasterSettings
 from piwheels_node.core.targets import Target
-from piwheels_node.core.wheels import WheelName
 from piwheels_node.master import publish, queue
-from piwheels_node.master.database.models import Build, Event, Job, Project, TargetRow, Wheel
+from piwheels_node.master.database.models import BlockedWheel, Build, Event, Job, Project, TargetRow, Wheel
 from piwheels_node.master.store import WheelStore
-from piwheels_node.wheelfile import WheelFacts
 
 SETTINGS = MasterSettings(max_attempts=2, retry_delay_s=10.0)
 ENVIRONMENT = BuildEnvironment(environment_id="e1", python="3.11", release="debian12", tools={"gcc": "12.2"})
@@ -71,6 +70,15 @@ class Bench:
         self.upload(job, path)
         return self.report(job, wheel=claim or claim_of(path), **fields)
 
+    def facts(self, path: Path):
+        subject = publish.Subject("thing", "1.0", Target.parse(TARGET), frozenset())
+        return publish.check(path, claim_of(path), subject, Limits())
+
+    def claim_elsewhere(self, now, **claim) -> Job:
+        """The job, leased by one more builder once its delay is over."""
+        self.tables.database.write(lambda session: queue.wake(session, now))
+        return self.tables.claim(now, builder_id=self.tables.add_builder(), **claim)
+
     def builds(self) -> list[Build]:
         with self.tables.database.read() as session:
             return list(session.scalars(select(Build).order_by(Build.id)))
@@ -84,7 +92,12 @@ class Bench:
             return session.scalars(select(Project.serial)).one()
 
     def stored(self) -> list[str]:
-        return sorted(path.name for path in self.made.parent.glob("store/*/**/*") if path.is_file())
+        return sorted(
+            path.name
+            for part in ("wheels", "incoming")
+            for path in self.made.parent.glob(f"store/{part}/**/*")
+            if path.is_file()
+        )
 
 
 @pytest.fixture
@@ -122,7 +135,12 @@ def test_publication_ends_the_job_counts_the_wheel_and_changes_the_page(bench, j
     ended = bench.tables.job(job.id)
     assert (ended.state, ended.lease_token, ended.builder_id) == (JobState.BUILT, None, None)
     assert bench.serial() == before + 1
-    assert bench.tables.counters() == {"jobs.built": 1, "wheels": 1, "wheels.bytes": path.stat().st_size}
+    assert bench.tables.counters() == {
+        "jobs.built": 1,
+        "wheels": 1,
+        "wheels.bytes": path.stat().st_size,
+        f"builder.{bench.tables.builder_id}.built": 1,
+    }
     assert bench.tables.events(job.id) == ["queued", "leased", "built"]
     (build,) = bench.builds()
     assert (build.outcome, build.reason, build.attempt) == (Outcome.BUILT, None, 1)
@@ -201,7 +219,7 @@ def test_a_report_of_a_wheel_that_never_came_blames_the_builder_and_another_one_
     answer = bench.report(job, wheel=claim_of(bench.wheel()))
 
     assert answer.reason is FailureReason.BUILDER_FAILED
-    assert bench.tables.job(job.id).state is JobState.READY
+    assert bench.tables.job(job.id).state is JobState.DELAYED
 
 
 @pytest.mark.parametrize("outcome", [Outcome.BUILT, Outcome.COVERED])
@@ -250,7 +268,7 @@ def test_the_names_of_sdists_are_not_names_of_wheels(bench, job):
 
 def test_publishing_the_same_name_within_the_transaction_is_refused_too(bench, job):
     path = bench.wheel()
-    facts = WheelFacts(WheelName.parse(path.name), b"", None, (), frozenset(), True, 1)
+    facts = bench.facts(path)
     report = Report(token=job.lease_token, outcome=Outcome.BUILT, duration_s=1.0, wheel=claim_of(path))
 
     def twice(session):
@@ -344,15 +362,9 @@ def test_the_libraries_are_those_in_the_wheel_and_a_package_name_is_a_name(bench
     path = bench.wheel()
     libraries = {"libc.so.6": "libc6", "libssl.so.3": "x; rm -rf /", "libnot.so": "liar"}
     claim = claim_of(path, libraries=libraries)
-    facts = WheelFacts(
-        WheelName.parse(path.name),
-        b"",
-        None,
-        (),
-        frozenset({"libc.so.6", "libssl.so.3", "libz.so.1"}),
-        False,
-        1,
-    )
+    facts = bench.facts(path)
+    outside = frozenset({"libc.so.6", "libssl.so.3", "libz.so.1", "x" * 300, "lib\0.so"})
+    facts = dataclasses.replace(facts, linking=dataclasses.replace(facts.linking, outside=outside))
     report = Report(token=job.lease_token, outcome=Outcome.BUILT, duration_s=1.0, wheel=claim)
 
     def work(session):
@@ -383,7 +395,7 @@ def test_a_failure_is_stored_with_its_reason_and_the_debian_package(bench, job):
     assert (build.reason, build.captured) == (FailureReason.MISSING_HEADER, "cups/http.h")
     assert (build.debian_package, build.evidence_line) == ("libcups2-dev", 17)
     assert bench.tables.job(job.id).state is JobState.FAILED
-    assert bench.tables.counters() == {"jobs.failed": 1}
+    assert bench.tables.counters() == {"jobs.failed": 1, f"builder.{bench.tables.builder_id}.failed": 1}
     with bench.tables.database.read() as session:
         event = session.scalars(select(Event).where(Event.kind == "failed")).one()
     assert event.detail == {"build": build.id, "reason": "missing-header", "captured": "cups/http.h"}
@@ -398,14 +410,15 @@ def test_only_where_the_machine_is_to_blame_another_builder_tries(bench, job, re
     fail(bench, job, reason)
 
     again = reason.policy is Policy.RETRY_ELSEWHERE
-    assert bench.tables.job(job.id).state is (JobState.READY if again else JobState.FAILED)
+    assert bench.tables.job(job.id).state is (JobState.DELAYED if again else JobState.FAILED)
 
 
 def test_trying_elsewhere_ends_after_max_attempts(bench, job):
     fail(bench, job, FailureReason.FETCH_FAILED)
-    ready = bench.tables.job(job.id)
-    assert ready.not_before_at == later(10)
-    second = bench.tables.claim(later(10))
+    delayed = bench.tables.job(job.id)
+    assert delayed.not_before_at == later(10)
+    assert bench.tables.counters() == {"jobs.delayed": 1}, "it is not a failure of the builder yet"
+    second = bench.claim_elsewhere(later(10))
     fail(bench, second, FailureReason.FETCH_FAILED, now=later(10))
 
     assert bench.tables.job(job.id).state is JobState.FAILED
@@ -424,3 +437,29 @@ def test_a_subject_is_what_the_job_says(bench, job):
         subject = publish.Subject.of(session, session.get_one(Job, job.id))
 
     assert subject == publish.Subject("thing", "1.0", Target.parse(TARGET), frozenset())
+
+
+def test_bytes_that_were_blocked_are_never_published_again(bench, job):
+    path = bench.wheel()
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    bench.tables.database.write(
+        lambda session: session.add(BlockedWheel(sha256=sha256, blocked_at=NOW, why="a test"))
+    )
+    answer = bench.hand_in(job, path)
+
+    assert (answer.reason, bench.wheels()) == (FailureReason.WHEEL_INVALID, [])
+    assert "blocked" in answer.what
+    assert bench.stored() == []
+
+
+@pytest.mark.parametrize("requires", [">=" + "3" * 600, ">=3.9 \x01"])
+def test_a_requires_python_that_no_database_could_store_is_no_wheel(bench, job, requires):
+    answer = bench.hand_in(job, bench.wheel(requires_python=requires))
+    assert answer.reason is FailureReason.WHEEL_INVALID
+
+
+def test_evidence_with_bytes_that_a_database_refuses_is_stored_all_the_same(bench, job):
+    path = bench.wheel(metadata_name="th\0ing")
+    answer = bench.hand_in(job, path)
+    assert answer.outcome is Outcome.FAILED
+    assert "th\ufffding" in bench.builds()[0].evidence
