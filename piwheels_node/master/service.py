@@ -32,8 +32,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.errors import NodeError
+from piwheels_node.core.messages import TokenRequest, TokenView
 from piwheels_node.core.settings import Settings
-from piwheels_node.master import directory, keys
+from piwheels_node.master import directory, enrolment, keys
 from piwheels_node.master.api import Context, make_api
 from piwheels_node.master.certificate import pinned_fingerprint, serving_files
 from piwheels_node.master.database.engine import Database
@@ -104,6 +105,11 @@ class Master:
             lambda session: keys.create_key(session, keys.KeyKind(kind), builder, now)
         )
 
+    def create_join_token(self, wanted: TokenRequest) -> TokenView:
+        """Make a join token, as the API does."""
+        now, fingerprint = datetime.now(UTC), self._context.fingerprint
+        return self._database.write(lambda session: enrolment.create_token(session, wanted, fingerprint, now))
+
     def knows_key(self, kind: str, key: str) -> bool:
         """True where this key of this kind opens the API."""
         with self._database.read() as session:
@@ -128,6 +134,13 @@ class Master:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(self._context.waiting.close)
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the web server has ended by itself, which it never should; True where it has."""
+        if self._thread is None:
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def stop(self) -> None:
         """Finish what is being answered (3 s at most), and close everything. May be called again."""
