@@ -31,8 +31,11 @@ from piwheels_node.master.certificate import is_loopback
 from piwheels_node.master.keyfiles import endpoint, keep_key, make_directory
 from piwheels_node.master.service import Master
 
-_RETRY_DELAY_S = 1.0
-"""There is no other builder that could do better: one delay long enough to notice a network that is back."""
+_RETRY_DELAY_S = 0.25
+"""There is no other builder that could do better; the one that failed waits four times as long."""
+
+_POLL_S = 2.0
+"""That a builder may try again what it failed at is announced by nobody, and here somebody waits for it."""
 
 
 class Standalone:
@@ -87,7 +90,7 @@ class Standalone:
             closing.callback(workshop.close)
             client = MasterClient(self.url, builder_key, session=secrets.token_urlsafe(16))
             closing.callback(client.close)
-            builder = BuilderService(client, workshop, slots=slots(), observer=self.observer)
+            builder = BuilderService(client, workshop, slots=slots(), observer=self.observer, poll_s=_POLL_S)
             closing.callback(builder.stop)
             builder.start()
             closing.callback(master.drain)  # else a slot that waits would get what another one hands back

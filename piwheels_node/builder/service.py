@@ -61,7 +61,8 @@ class BuilderService:
     """Builds what one master has for this machine, until it is stopped.
 
     `client` shows the session of this process, drawn at random (`core.messages.Hello`). `machine` is what
-    the master is told of this computer, `sensors` where its state is read.
+    the master is told of this computer, `sensors` where its state is read; `poll_s` is how long one request
+    for a job waits, so that what the master does not announce is found as often.
     """
 
     def __init__(
@@ -73,10 +74,12 @@ class BuilderService:
         observer: Observer | None = None,
         machine: Machine | None = None,
         sensors: Sensors | None = None,
+        poll_s: float = _POLL_S,
     ) -> None:
         self.client = client
         self.workshop = workshop
         self.slots = slots
+        self.poll_s = poll_s
         self.observer = observer
         self.machine = machine
         self.sensors = sensors or Sensors(workshop.root)
@@ -263,7 +266,7 @@ class BuilderService:
                 lease = self.client.lease(
                     LeaseRequest(
                         targets=[self._offer()],
-                        wait_s=_POLL_S,
+                        wait_s=self.poll_s,
                         memory_bytes=self.sensors.one_build_bytes(self.slots),
                     )
                 )
@@ -277,7 +280,7 @@ class BuilderService:
             patience.reset()
             if lease and self._takes(lease):
                 return lease
-            if time.monotonic() - asked_at < _TOO_SOON_S:
+            if time.monotonic() - asked_at < min(_TOO_SOON_S, self.poll_s / 2):
                 self._stop.wait(_TOO_SOON_S)
         return None
 
