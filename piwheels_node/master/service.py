@@ -31,11 +31,12 @@ import uvloop
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from piwheels_node.core.errors import NodeError
+from piwheels_node.core.errors import NodeError, UnavailableError
 from piwheels_node.core.messages import TokenRequest, TokenView
 from piwheels_node.core.settings import Settings
 from piwheels_node.master import directory, enrolment, keys
-from piwheels_node.master.api import Context, make_api
+from piwheels_node.master.api import PREFIX, Context, make_api
+from piwheels_node.master.api.problems import answer_of
 from piwheels_node.master.certificate import pinned_fingerprint, serving_files
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Counter
@@ -196,6 +197,9 @@ class _Application:
             await self._live(receive, send)
         elif Index.owns(scope["path"]):
             await self._index(scope, receive, send)
+        elif self._upkeep.is_away and scope["path"].startswith(PREFIX):
+            away = UnavailableError("the database is away", hint="the master tries it every second")
+            await answer_of(away)(scope, receive, send)
         else:
             await self._api(scope, receive, send)
 

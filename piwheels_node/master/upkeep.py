@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from piwheels_node.core.errors import NodeError
+from piwheels_node.core.errors import NodeError, UnavailableError
 from piwheels_node.core.jobs import JobState
 from piwheels_node.master import queue
 from piwheels_node.master.api import Context
@@ -60,13 +60,19 @@ def renew_after_start(session: Session, now: datetime, lease_s: float) -> int:
 
 
 class Upkeep:
-    """The loops of one process; `run` goes on until it is cancelled."""
+    """The loops of one process; `run` goes on until it is cancelled.
+
+    `is_away`: the database does not answer, and what needs it need not be tried. It is False again once the
+    leases are renewed, so that no builder is told before that its lease is over.
+    """
 
     def __init__(self, context: Context) -> None:
         self._here = context
         self._trouble = _Trouble()
         self._heard_at = context.now()
+        self.is_away = False
         self._was_away = False
+        """Nobody could keep a lease: the database is away, or its disk is full."""
 
     async def run(self) -> None:
         """All loops, for ever."""
@@ -82,6 +88,8 @@ class Upkeep:
             try:
                 await work()
             except Exception as error:  # noqa: BLE001 - the boundary of a task: a later round may succeed
+                self._was_away |= isinstance(error, NodeError)
+                self.is_away |= isinstance(error, UnavailableError)
                 self._trouble.has(name, error)
                 wait_s = min(every_s, _AGAIN_S)
             else:
@@ -90,34 +98,29 @@ class Upkeep:
 
     async def _wake(self) -> None:
         here = self._here
+        if self._was_away:
+            await self._renew()
         for _ in range(_MOST_ROUNDS):
             if not await here.database.awrite(lambda session: queue.wake(session, here.now())):
                 break
 
     async def _reap(self) -> None:
-        here = self._here
-        try:
-            if self._was_away:
-                await self._renew()
-            now = here.now()
-            for _ in range(_MOST_ROUNDS):
-                lost = await here.database.awrite(
-                    lambda session: queue.reap(session, now, here.settings.master)
-                )
-                self._heard_at = now
-                if not lost:
-                    break
-                _log.warning("builders are gone; their jobs %s go to others", lost)
-        except NodeError:
-            self._was_away = True  # nobody could keep a lease: the database is away, or its disk is full
-            raise
+        here, now = self._here, self._here.now()
+        if self._was_away:  # `wake` tries it first
+            return
+        for _ in range(_MOST_ROUNDS):
+            lost = await here.database.awrite(lambda session: queue.reap(session, now, here.settings.master))
+            self._heard_at = now
+            if not lost:
+                break
+            _log.warning("builders are gone; their jobs %s go to others", lost)
 
     async def _renew(self) -> None:
         since, now = self._heard_at, self._here.now()
         renewed = await self._here.database.awrite(
             lambda session: renew_leases(session, since, now, self._here.settings.master.lease_s)
         )
-        self._was_away = False
+        self._was_away = self.is_away = False
         if renewed:
             _log.warning("%d leases begin anew: builders could not be heard since %s", renewed, since)
 
@@ -132,11 +135,12 @@ class _Trouble:
         self._now: dict[str, str] = {}
 
     def has(self, name: str, error: Exception) -> None:
-        what = f"{type(error).__name__}: {error}"
+        # A database that is away says so in many words; and what an operator is meant to read needs no
+        # traceback, which is for our own mistakes.
+        what = type(error).__name__ if isinstance(error, UnavailableError) else f"{error!r}: {error}"
         if what not in self._now.values():
-            # What an operator is meant to read needs no traceback, which is for our own mistakes.
             trace = None if isinstance(error, NodeError) else error
-            _log.error("%s failed, and is tried again and again: %s", name, what, exc_info=trace)
+            _log.error("%s failed, and is tried again and again: %s", name, error, exc_info=trace)
         self._now[name] = what
 
     def over(self, name: str) -> None:

@@ -70,7 +70,9 @@ class Cluster:
     def start(self) -> None:
         """Start, and wait until it takes connections."""
         with (self.directory / "log").open("ab") as log:
-            self._process = self._popen("postgres", "-D", str(self.directory / "data"), stdout=log, stderr=log)
+            self._process = self._popen(
+                "postgres", "-D", str(self.directory / "data"), stdout=log, stderr=log
+            )
         self.pid = self._process.pid
         deadline = time.monotonic() + _START_S
         while True:
@@ -80,6 +82,11 @@ class Cluster:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"PostgreSQL does not start: {(self.directory / 'log').read_text()}")
             time.sleep(0.02)
+
+    @property
+    def is_running(self) -> bool:
+        """True between `start` and `stop`."""
+        return self._process is not None
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End it: SIGINT drops all connections, SIGQUIT is as a power cut. It may be started again."""
