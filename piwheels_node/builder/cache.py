@@ -184,7 +184,10 @@ class Shelf:
         """The entry, locked, and made where there was none."""
         path = self.root / name
         while True:
-            path.mkdir(exist_ok=True)
+            with contextlib.suppress(
+                FileExistsError
+            ):  # `exist_ok` would look again, and it may be gone by then
+                path.mkdir()
             try:
                 held = self._open(name)
             except FileNotFoundError:  # evicted just now

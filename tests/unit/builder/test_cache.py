@@ -223,9 +223,11 @@ def test_using_and_evicting_at_once_never_gives_what_is_gone(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         evictor = pool.submit(evict)
         users = [pool.submit(use, number) for number in range(3)]
-        for user in users:
-            user.result()
-        done.set()
+        try:
+            for user in users:
+                user.result()
+        finally:
+            done.set()
         evictor.result()
 
 
