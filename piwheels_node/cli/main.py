@@ -6,7 +6,6 @@ Exit codes: 0 all went well, 2 the call or a setting is wrong, 3 something faile
 
 from __future__ import annotations
 
-import importlib
 import logging
 import signal
 import sys
@@ -17,39 +16,26 @@ from typing import NoReturn
 import click
 
 from piwheels_node import __version__
+from piwheels_node.cli.lazy import LazyGroup
 from piwheels_node.cli.text import harmless
 from piwheels_node.core.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, NodeError
 
 _COMMANDS = {
-    "build": ("piwheels_node.cli.build", "Ask a running master for wheels, and wait for them."),
-    "standalone": ("piwheels_node.cli.standalone", "Master and builder on this machine: build, and serve."),
+    "build": ("piwheels_node.cli.build:command", "Ask a running master for wheels, and wait for them."),
+    "builder": ("piwheels_node.cli.builder:group", "This machine as a builder of a master: join, run."),
+    "master": ("piwheels_node.cli.master:group", "A master, its builders and its join tokens."),
+    "standalone": (
+        "piwheels_node.cli.standalone:command",
+        "Master and builder on this machine: build, and serve.",
+    ),
 }
 
 _PATIENCE_S = 5.0
 
 
-class _Lazy(click.Group):
-    """A group that imports a command when it is called: `--help` needs no database and no web server."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """All commands, by name."""
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        """The command, imported now."""
-        if cmd_name not in _COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(_COMMANDS[cmd_name][0]).command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
-        """List the commands without importing one."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, about) for name, (_, about) in sorted(_COMMANDS.items())])
-
-
 @click.group(
-    cls=_Lazy,
+    cls=LazyGroup,
+    lazy=_COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: piwheels-node standalone --data farm spidev RPi.GPIO",
 )

@@ -86,6 +86,15 @@ def names_of_this_machine() -> list[str]:
     return [name for name in dict.fromkeys(names) if _is_name(name)]
 
 
+def names_in(certificate: bytes) -> list[str]:
+    """The host names and addresses in a certificate (PEM)."""
+    found = x509.load_pem_x509_certificate(certificate).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    addresses = found.value.get_values_for_type(x509.IPAddress)
+    return [*found.value.get_values_for_type(x509.DNSName), *map(str, addresses)]
+
+
 def serving_files(data: Path, settings: Settings) -> tuple[Path, Path] | None:
     """The certificate and the key to serve HTTPS with; None: plain HTTP.
 

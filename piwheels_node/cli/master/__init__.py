@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`piwheels-node master`: make one, run it, let machines join, and say what its builders shall do.
+
+init, run         on the machine of the master
+token             join tokens                           } these ask the running master, with
+builders, cancel  who builds, and what they are told    } the operator's key
+migrate-to        from SQLite to PostgreSQL
+"""
+
+from __future__ import annotations
+
+import click
+
+from piwheels_node.cli.lazy import LazyGroup
+
+_COMMANDS = {
+    "builders": (
+        "piwheels_node.cli.master.builders:group",
+        "List, approve, pause, revoke builders, and more.",
+    ),
+    "cancel": ("piwheels_node.cli.master.jobs:cancel", "Take jobs out of the queue, or from their builders."),
+    "init": ("piwheels_node.cli.master.init:command", "Make this machine a master: run it once."),
+    "migrate-to": ("piwheels_node.cli.migrate:command", "Move from SQLite to an empty PostgreSQL."),
+    "run": ("piwheels_node.cli.master.run:command", "Serve, until Ctrl-C or SIGTERM."),
+    "token": ("piwheels_node.cli.master.tokens:group", "Join tokens: make, list, revoke."),
+}
+
+
+@click.group(
+    "master",
+    cls=LazyGroup,
+    lazy=_COMMANDS,
+    epilog="Example: sudo piwheels-node master init, then sudo piwheels-node master run",
+)
+def group() -> None:
+    """A master decides what to build, keeps the queue, publishes the index, and has builders."""
