@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from piwheels_node.cli.master.run import become_owner
 from piwheels_node.cli.options import data_option, json_option
 from piwheels_node.core.settings import SETTINGS_DIR
 from piwheels_node.master.transfer import Moved, transfer
@@ -31,10 +32,13 @@ def command(dsn: str, data: Path, *, as_json: bool) -> int:
     """Copy the database of a stopped master from SQLite to an empty PostgreSQL.
 
     Every row is compared after it was copied. Where anything fails, or the command is interrupted, the target
-    stays empty. The SQLite file is left as it was; wheels and logs stay where they are.
+    stays empty. The SQLite file is left as it was; wheels and logs stay where they are. Called as root it
+    becomes whoever owns the data directory first, as the master does: PostgreSQL may go by the account.
     """
+    data = data.absolute()
+    become_owner(data)
     with _Bars(visible=not as_json) as bars:
-        moved = transfer(data.absolute(), dsn, bars.show)
+        moved = transfer(data, dsn, bars.show)
     if as_json:
         click.echo(json.dumps({"where": moved.where, "rows": moved.rows}))
     else:

@@ -35,7 +35,7 @@ def command(data: Path, host: str | None, port: int | None, *, overrides: tuple[
     """
     data = data.absolute()
     settings = with_address(load_settings(overrides), host, port)
-    _become_owner(data)
+    become_owner(data)
     if not os.access(data / OPERATOR_KEY, os.R_OK):
         raise NodeError(
             "there is no master here that you may run",
@@ -64,7 +64,7 @@ def with_address(settings: Settings, host: str | None, port: int | None) -> Sett
     return dataclasses.replace(settings, master=master)
 
 
-def _become_owner(data: Path) -> None:
+def become_owner(data: Path) -> None:
     """As root: become whoever owns the directory; what listens to the network has no business being root."""
     if os.geteuid() != 0:
         return
