@@ -7,7 +7,8 @@ only. Everything else is SQLAlchemy's, and the same for both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, Protocol, cast
 
@@ -15,6 +16,7 @@ from sqlalchemy import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from piwheels_node.core.errors import NodeError, SettingsError
+from piwheels_node.master.database.statements import Statement
 
 
 class Listener(Protocol):
@@ -45,11 +47,19 @@ class Backend(Protocol):
     def begin_migration(self, connection: Connection) -> None:
         """Wait until no other process migrates this database, for the rest of the transaction."""
 
-    def announce(self, connection: Connection, origin: str, topics: Mapping[str, int]) -> None:
+    def announce(
+        self,
+        run_many: Callable[[Statement, Sequence[dict[str, Any]]], None],
+        origin: str,
+        topics: Mapping[str, int],
+    ) -> None:
         """Tell other processes, once the transaction is committed. `origin` names this one."""
 
     def listen(self, url: URL, origin: str, heard: Callable[[str], None]) -> Listener | None:
         """Call `heard` from now on with what others than `origin` announce; None where there are none."""
+
+    def pipeline(self, driver_connection: Any) -> AbstractContextManager[Any]:
+        """A context in which the driver does not wait for answers that nobody reads."""
 
     def set_autocommit(self, driver_connection: Any) -> None:
         """Make a connection of the reading engine begin no transactions."""

@@ -4,12 +4,13 @@
 Several masters share one database. Each writes on one connection (`READ COMMITTED`; the queue takes rows
 with `FOR UPDATE SKIP LOCKED`) and reads on a few (`REPEATABLE READ`, read-only: a session sees one state).
 They hear of each other by LISTEN and NOTIFY (`listener`). psycopg 3 is imported only where it is used.
-This module imports nothing of ours but `core.errors`.
+This module imports nothing of ours but `core.errors` and `statements`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, text
@@ -18,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
 from piwheels_node.core.errors import NodeError, SettingsError, StorageError, UnavailableError
+from piwheels_node.master.database.statements import Statement
 
 CHANNEL = "piwheels_node"
 """What masters NOTIFY and LISTEN on."""
@@ -72,6 +74,9 @@ _UNAVAILABLE = {
     "57P05": "PostgreSQL has closed an idle connection",
     "25P03": "PostgreSQL has closed a connection that stood still",
 }
+
+
+_NOTIFY = Statement(text(f"SELECT pg_notify('{CHANNEL}', :said)"))
 
 
 def make_engines(url: URL) -> tuple[Engine, Engine]:
@@ -168,10 +173,11 @@ def begin_migration(connection: Connection) -> None:
     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
 
 
-def announce(connection: Connection, origin: str, topics: Mapping[str, int]) -> None:
+def announce(
+    run_many: Callable[[Statement, Sequence[dict[str, Any]]], None], origin: str, topics: Mapping[str, int]
+) -> None:
     """Tell other processes, once the transaction is committed: `<origin> <how often> <topic>`."""
-    said = [{"said": f"{origin} {often} {topic}"} for topic, often in topics.items()]
-    connection.execute(text(f"SELECT pg_notify('{CHANNEL}', :said)"), said)
+    run_many(_NOTIFY, [{"said": f"{origin} {often} {topic}"} for topic, often in topics.items()])
 
 
 def listen(url: URL, origin: str, heard: Callable[[str], None]) -> Any:
@@ -179,6 +185,16 @@ def listen(url: URL, origin: str, heard: Callable[[str], None]) -> Any:
     from piwheels_node.master.database.listener import Listener  # noqa: PLC0415 - it needs psycopg
 
     return Listener(url, origin, heard)
+
+
+def pipeline(driver_connection: Any) -> AbstractContextManager[Any]:
+    """The pipeline mode of libpq, from PostgreSQL 14 on."""
+    from psycopg import Pipeline  # noqa: PLC0415 - most masters never need it
+
+    found: AbstractContextManager[Any] = (
+        driver_connection.pipeline() if Pipeline.is_supported() else nullcontext()
+    )
+    return found
 
 
 def set_autocommit(driver_connection: Any) -> None:

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections import Counter as Bag
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Connection, Table, bindparam, insert, text
+from sqlalchemy import Connection, Table, bindparam, event, insert, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from piwheels_node.master.database.backend import Backend
 from piwheels_node.master.database.models import Event
-from piwheels_node.master.database.statements import Statement
+from piwheels_node.master.database.statements import Statement, wrapped
 
 _EVENTS = cast("Table", Event.__table__)
 _RECORD = Statement(
@@ -29,13 +30,17 @@ _RECORD = Statement(
         at=bindparam("then", type_=_EVENTS.c.at.type),
         kind=bindparam("what", type_=_EVENTS.c.kind.type),
         detail=bindparam("more", type_=_EVENTS.c.detail.type),
-    )
+    ),
+    arrays="INSERT INTO event (job_id, at, kind, detail) SELECT * FROM unnest("
+    "%(of_job)s::bigint[], %(then)s::timestamptz[], %(what)s::text[], %(more)s::json[])",
 )
 _COUNT = Statement(
     text(
         "INSERT INTO counter (name, value) VALUES (:name, :by)"
         " ON CONFLICT (name) DO UPDATE SET value = counter.value + excluded.value"
-    )
+    ),
+    arrays="INSERT INTO counter (name, value) SELECT * FROM unnest(%(name)s::text[], %(by)s::bigint[])"
+    " ON CONFLICT (name) DO UPDATE SET value = counter.value + excluded.value",
 )
 
 
@@ -54,17 +59,80 @@ class Tally:
         self.events.extend(other.events)
         self.topics.update(other.topics)
 
-    def write(self, connection: Connection) -> None:
+    def write(self, shortcut: Shortcut) -> None:
         """Write events and counters; these last and in order, so that two masters cannot lock each other."""
-        changed = [{"name": name, "by": by} for name, by in sorted(self.counters.items()) if by]
-        if not (changed or self.events):
-            return
-        cursor = _cursor_of(connection)
         if self.events:
-            _RECORD.on(connection.dialect).run_many(cursor, self.events)
+            shortcut.run_many(_RECORD, self.events)
+        changed = [{"name": name, "by": by} for name, by in sorted(self.counters.items()) if by]
         if changed:
-            _COUNT.on(connection.dialect).run_many(cursor, changed)
-        cursor.close()
+            shortcut.run_many(_COUNT, changed)
+
+
+class Shortcut:
+    """The way past SQLAlchemy, for one transaction on the writer's connection.
+
+    Where the driver can, statements that give no rows go out together with the next one that does; an
+    error of theirs is told then. `settle` before SQLAlchemy itself uses the connection.
+    """
+
+    def __init__(self, connection: Connection, backend: Backend) -> None:
+        self._connection = connection
+        self._dialect = connection.dialect
+        driver: Any = connection.connection.driver_connection
+        self._driver = driver
+        self._asks = driver.cursor()
+        self._tells = driver.cursor()
+        self._backend = backend
+        self._pipeline: AbstractContextManager[Any] | None = None
+
+    @property
+    def is_in_savepoint(self) -> bool:
+        """True where what is done now can be undone without the rest of the transaction."""
+        return self._connection.in_nested_transaction()
+
+    def run(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Run a statement, and give its rows; raises DBAPIError."""
+        self._line_up()
+        compiled = statement.on(self._dialect)
+        with self._watching():
+            return compiled.run(self._asks if compiled.gives_rows else self._tells, values)
+
+    def run_many(self, statement: Statement, many: Sequence[dict[str, Any]]) -> None:
+        """Run a statement once for each of `many`; raises DBAPIError."""
+        self._line_up()
+        with self._watching():
+            statement.on(self._dialect).run_many(self._tells, many)
+
+    def settle(self) -> None:
+        """Wait for all answers; raises DBAPIError where one is an error."""
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            try:
+                pipeline.__exit__(None, None, None)
+            except self._dialect.loaded_dbapi.Error as error:
+                with self._watching():
+                    raise wrapped(self._dialect, error, self._driver) from error
+
+    def close(self) -> None:
+        """Let go of the connection, whatever state it is in."""
+        with suppress(DBAPIError, self._dialect.loaded_dbapi.Error):
+            self.settle()
+            self._asks.close()
+            self._tells.close()
+
+    def _line_up(self) -> None:
+        if self._pipeline is None and not self.is_in_savepoint:
+            self._pipeline = self._backend.pipeline(self._driver)
+            self._pipeline.__enter__()
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            if error.connection_invalidated and not self._connection.invalidated:
+                self._connection.invalidate(error.orig)
+            raise
 
 
 class WorkSession(Session):
@@ -73,48 +141,41 @@ class WorkSession(Session):
     What `count`, `record` and `announce` gather cannot be read back before the commit.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, shortcut: Shortcut) -> None:
         super().__init__(connection, join_transaction_mode="create_savepoint", expire_on_commit=False)
         self.tally = Tally()
         self.has_traces = False
         """True where a failure of this piece cannot be undone without the rest of its batch."""
         self.failure: DBAPIError | None = None
         """Why the transaction is worth nothing any more, even where the piece has caught it."""
-        self._connection = connection
-        self._cursor: Any = None
+        self._shortcut = shortcut
+        event.listen(self, "after_begin", lambda *_: shortcut.settle())
 
     def fast(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Run a statement past the session, and give its rows.
 
         What the session holds is flushed first; objects in it do not learn of the change. A piece that
         fails after a change made in this way is undone with its whole batch, whose pieces are then run
-        again one by one: so check first, and change then.
+        again one by one: so check first, and change then. What a statement without rows has to complain of
+        may come later, with another statement or the commit.
         """
-        with self._past_the_session(writes=statement.writes) as cursor:
-            return statement.on(self._connection.dialect).run(cursor, values)
+        self._prepare(statement)
+        try:
+            return self._shortcut.run(statement, values)
+        except DBAPIError as error:
+            self._note(error)
+            raise
 
     def fast_many(self, statement: Statement, many: Sequence[dict[str, Any]]) -> None:
         """`fast`, once for each of `many`."""
-        if many:
-            with self._past_the_session(writes=statement.writes) as cursor:
-                statement.on(self._connection.dialect).run_many(cursor, many)
-
-    @contextmanager
-    def _past_the_session(self, *, writes: bool) -> Iterator[Any]:
-        if self.in_transaction():
-            self.flush()
-        if self._cursor is None:
-            self._cursor = _cursor_of(self._connection)
+        if not many:
+            return
+        self._prepare(statement)
         try:
-            yield self._cursor
+            self._shortcut.run_many(statement, many)
         except DBAPIError as error:
-            if error.connection_invalidated:
-                self._connection.invalidate(error.orig)
-            elif not self._connection.in_nested_transaction():
-                self.has_traces, self.failure = True, error
+            self._note(error)
             raise
-        if writes and not self.has_traces:
-            self.has_traces = not self._connection.in_nested_transaction()
 
     def renew(self) -> None:
         """Begin again for another piece, where this one has used nothing but `fast`."""
@@ -122,6 +183,16 @@ class WorkSession(Session):
         self.has_traces = False
         self.failure = None
         self.info.clear()
+
+    def _prepare(self, statement: Statement) -> None:
+        if self.in_transaction():
+            self.flush()
+        if statement.writes and not self._shortcut.is_in_savepoint:
+            self.has_traces = True
+
+    def _note(self, error: DBAPIError) -> None:
+        if not self._shortcut.is_in_savepoint:
+            self.has_traces, self.failure = True, error
 
     def count(self, name: str, by: int) -> None:
         """Change a counter, which is made where it is missing."""
@@ -141,8 +212,3 @@ def working(session: Session) -> WorkSession:
     if isinstance(session, WorkSession):
         return session
     raise TypeError("this changes the database: call it from Database.write")
-
-
-def _cursor_of(connection: Connection) -> Any:
-    driver: Any = connection.connection.driver_connection
-    return driver.cursor()

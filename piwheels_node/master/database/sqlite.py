@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,17 @@ def begin_migration(_connection: Connection) -> None:
     """Nothing to wait for: `BEGIN IMMEDIATE` has done it."""
 
 
-def announce(_connection: Connection, _origin: str, _topics: Mapping[str, int]) -> None:
+def announce(_run_many: object, _origin: str, _topics: Mapping[str, int]) -> None:
     """There is nobody else to tell: one master has the file to itself."""
 
 
 def listen(_url: URL, _origin: str, _heard: Callable[[str], None]) -> None:
     """There is nobody else to hear."""
+
+
+def pipeline(_driver_connection: Any) -> nullcontext[None]:
+    """There is nothing to wait for: SQLite runs in this process."""
+    return nullcontext()
 
 
 def set_autocommit(_driver_connection: Any) -> None:

@@ -22,10 +22,16 @@ _Convert = Callable[[Any], Any]
 
 
 class Statement:
-    """A statement with named parameters (`bindparam`), which all must be given when it runs."""
+    """A statement with named parameters (`bindparam`), which all must be given when it runs.
 
-    def __init__(self, written: Select[Any] | Insert | Update | Delete | TextClause) -> None:
+    `arrays` does the same for many rows at once: each parameter is an array, the words are psycopg's.
+    """
+
+    def __init__(
+        self, written: Select[Any] | Insert | Update | Delete | TextClause, *, arrays: str | None = None
+    ) -> None:
         self.written: Executable = written
+        self._arrays = arrays
         self.writes = not isinstance(written, Select)
         self._compiled: dict[str, Compiled] = {}
 
@@ -33,16 +39,18 @@ class Statement:
         """The statement as one kind of database wants it."""
         found = self._compiled.get(dialect.name)
         if found is None:
-            found = self._compiled[dialect.name] = Compiled(self.written, dialect)
+            arrays = self._arrays if dialect.name == "postgresql" else None
+            found = self._compiled[dialect.name] = Compiled(self.written, dialect, arrays)
         return found
 
 
 class Compiled:
     """A statement in the words of one kind of database."""
 
-    def __init__(self, written: Any, dialect: Dialect) -> None:
+    def __init__(self, written: Any, dialect: Dialect, arrays: str | None = None) -> None:
         compiled = written.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         self.text = str(compiled)
+        self._arrays = arrays
         self._dialect = dialect
         self._errors: type[Exception] = dialect.loaded_dbapi.Error
         self._order: list[str] | None = compiled.positiontup
@@ -77,16 +85,19 @@ class Compiled:
             cursor.execute(self.text, arguments)
             rows: list[tuple[Any, ...]] = cursor.fetchall() if self.gives_rows else []
         except self._errors as error:
-            raise self._wrapped(error, arguments, cursor) from error
+            raise wrapped(self._dialect, error, cursor.connection, self.text, arguments) from error
         return [self._converted(row) for row in rows] if self._gives else rows
 
     def run_many(self, cursor: Any, many: Sequence[Values]) -> None:
         """Run it once for each of `many`; raises DBAPIError."""
-        arguments = [self.arguments(values) for values in many]
+        rows = [self.arguments(values) for values in many]
         try:
-            cursor.executemany(self.text, arguments)
+            if self._arrays is None:
+                cursor.executemany(self.text, rows)
+            else:
+                cursor.execute(self._arrays, {name: [row[name] for row in rows] for name in rows[0]})
         except self._errors as error:
-            raise self._wrapped(error, arguments, cursor) from error
+            raise wrapped(self._dialect, error, cursor.connection, self.text, rows) from error
 
     def _converted(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         made = list(row)
@@ -95,12 +106,21 @@ class Compiled:
                 made[number] = convert(made[number])
         return tuple(made)
 
-    def _wrapped(self, error: Any, arguments: Any, cursor: Any) -> BaseException:
-        is_gone = self._dialect.is_disconnect(error, cursor.connection, cursor)
-        wrapped: BaseException = DBAPIError.instance(
-            self.text, arguments, error, self._errors, connection_invalidated=is_gone, dialect=self._dialect
-        )
-        return wrapped
+
+def wrapped(
+    dialect: Dialect, error: Any, driver_connection: Any, statement: str | None = None, arguments: Any = None
+) -> BaseException:
+    """An error of the driver as SQLAlchemy's, as a session would raise it."""
+    is_gone = dialect.is_disconnect(error, driver_connection, None)
+    found: BaseException = DBAPIError.instance(
+        statement,
+        arguments,
+        error,
+        dialect.loaded_dbapi.Error,
+        connection_invalidated=is_gone,
+        dialect=dialect,
+    )
+    return found
 
 
 def _stored(convert: _Convert | None, constant: Any) -> Any:

@@ -35,7 +35,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from piwheels_node.core.errors import NodeError, StorageError, UnavailableError
 from piwheels_node.master.database.backend import Backend
-from piwheels_node.master.database.session import Tally, WorkSession
+from piwheels_node.master.database.session import Shortcut, Tally, WorkSession
 
 BATCH = 128
 """Most pieces in one transaction: bounds how long the first of them waits for the last."""
@@ -185,14 +185,18 @@ class Writer:
             connection = self._connection = self._engine.connect()
         tally = Tally()
         transaction = connection.begin()
+        shortcut = Shortcut(connection, self._backend)
         try:
             session: WorkSession | None = None
             for piece in pieces:
-                session = self._run_piece(connection, session, piece, tally)
-            tally.write(connection)
+                if session is None:
+                    session = WorkSession(connection, shortcut)
+                session = self._run_piece(session, piece, tally)
+            tally.write(shortcut)
             if tally.topics:
-                self._backend.announce(connection, self._origin, tally.topics)
+                self._backend.announce(shortcut.run_many, self._origin, tally.topics)
         except BaseException:
+            shortcut.close()
             with contextlib.suppress(SQLAlchemyError):  # the connection may be gone
                 transaction.rollback()
             raise
@@ -209,14 +213,12 @@ class Writer:
                     hint="look before you try again",
                 )
             ) from error
+        finally:
+            shortcut.close()
         return tally.topics
 
-    def _run_piece(
-        self, connection: Connection, session: WorkSession | None, piece: _Piece, tally: Tally
-    ) -> WorkSession | None:
+    def _run_piece(self, session: WorkSession, piece: _Piece, tally: Tally) -> WorkSession | None:
         """Run a piece, and add what it has to say; gives its session back where the next may have it."""
-        if session is None:
-            session = WorkSession(connection)
         piece.error = None
         try:
             piece.result = piece.work(session)
