@@ -9,6 +9,7 @@ nobody sets, counted from when the master's last answer arrived.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import logging
 import os
@@ -22,7 +23,7 @@ from typing import Protocol, TypeVar
 from piwheels_node.builder.build import Build, Record
 from piwheels_node.builder.files import sha256_of
 from piwheels_node.builder.hooks import StoppedError
-from piwheels_node.builder.patience import Patience
+from piwheels_node.builder.patience import Patience, in_thread
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.client import MasterClient, UploadStoppedError
 from piwheels_node.core.errors import (
@@ -51,6 +52,10 @@ _T = TypeVar("_T")
 _LOG_PART_BYTES = 1 << 20
 _LOG_EVERY_S = 1.0
 _BEAT_EVERY_S = 15.0
+_LOOK_S = 0.25
+_LEAVE_S = 1.0
+_FAREWELL_S = 5.0
+"""How long the master may take to hear that a job comes back: who ends a builder does not want to wait."""
 
 
 class Observer(Protocol):
@@ -163,7 +168,7 @@ class Assignment:
             self._done.set()
             self._wake.set()
             if companion.ident is not None:
-                companion.join()
+                companion.join(_LEAVE_S)  # it may wait for a master that has gone silent
         self._let_go()
         return None
 
@@ -213,12 +218,15 @@ class Assignment:
 
     def _let_go(self) -> None:
         """Tell the master that the build was given up, unless there is nobody to be told."""
+        if self._ending is _Ending.HAND_BACK:
+            said = in_thread(lambda: self.client.hand_back(self.lease), "master")
+        elif self._ending is _Ending.REFUSE:
+            said = in_thread(lambda: self.client.refuse(self.lease, self._why), "master")
+        else:
+            return
         try:
-            if self._ending is _Ending.HAND_BACK:
-                self.client.hand_back(self.lease)
-            elif self._ending is _Ending.REFUSE:
-                self.client.refuse(self.lease, self._why)
-        except (MasterError, StorageError) as error:  # the lease ends by itself
+            said.result(_FAREWELL_S)
+        except (MasterError, StorageError, TimeoutError) as error:  # the lease ends by itself
             _log.info("job %d could not be handed back: %s", self.lease.job_id, error)
 
     def _insist(self, call: Callable[[], _T]) -> _T:
@@ -226,10 +234,22 @@ class Assignment:
         patience = Patience()
         while True:
             try:
-                return call()
+                return self._unless_stopped(call)
             except MasterUnreachableError:
                 if time.monotonic() > self._until or patience.wait(self._stop):
                     raise
+
+    def _unless_stopped(self, call: Callable[[], _T]) -> _T:
+        """What the call gives; raises StoppedError soon after we are to stop, whatever it waits for.
+
+        A network that has gone silent is noticed after half a minute at the earliest; so the call has a
+        thread, which is left alone then.
+        """
+        outcome = in_thread(call, "master")
+        while not concurrent.futures.wait([outcome], _LOOK_S).done:
+            if self._stop.is_set() and not concurrent.futures.wait([outcome], _LEAVE_S).done:
+                raise StoppedError
+        return outcome.result()
 
     def _on_step(self, step: Step) -> None:
         self._step = step
@@ -260,6 +280,8 @@ class Assignment:
                 _log.info("job %d: %s", self.lease.job_id, error)
                 wait_s = patience.next_s()
             except Exception:  # noqa: BLE001 - the boundary of the thread: without it the lease would end
+                if self._done.is_set():  # then it is the client, which was closed under our hands
+                    return
                 _log.exception("job %d: the master could not be told that it lives", self.lease.job_id)
                 wait_s = patience.next_s()
             else:

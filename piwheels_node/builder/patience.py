@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How long to wait before a master that is away is asked again."""
+"""Waiting for a master: how long, before one that is away is asked again; and not, for one that is silent."""
 
 from __future__ import annotations
 
+import concurrent.futures
 import random
 import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 _DELAYS_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 
@@ -33,3 +38,17 @@ class Patience:
     def reset(self) -> None:
         """It went well: begin with the shortest delay next time."""
         self._failures = 0
+
+
+def in_thread(call: Callable[[], _T], name: str) -> concurrent.futures.Future[_T]:
+    """Call it in a thread of its own, which ends with the process where it hangs."""
+    outcome: concurrent.futures.Future[_T] = concurrent.futures.Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - the boundary of the thread: who waits for it gets it
+            outcome.set_exception(error)
+
+    threading.Thread(target=work, name=name, daemon=True).start()
+    return outcome
