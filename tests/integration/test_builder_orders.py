@@ -14,7 +14,7 @@ from piwheels_node.client import MasterClient
 from piwheels_node.core.builders import Mode
 from piwheels_node.core.errors import KeyRefusedError, SupersededError
 from piwheels_node.core.jobs import JobState
-from piwheels_node.core.messages import Hello
+from piwheels_node.core.messages import Hello, JoinRequest, Machine, TokenRequest
 
 SOON_S = 2.0
 
@@ -55,6 +55,22 @@ def test_a_paused_builder_takes_no_job_until_it_may(site, tmp_path):
 
     assert site.wait_for_end(job_id).state is JobState.BUILT
     assert site.events(job_id).count("leased") == 1
+
+
+def test_a_builder_that_waits_for_approval_takes_no_job_until_it_has_it(site, tmp_path):
+    token = site.operator.create_token(TokenRequest(needs_approval=True)).token
+    machine = Machine(fingerprint="a" * 64)
+    with MasterClient(site.url) as joining:
+        joined = joining.join(JoinRequest(token=token.partition(".")[0], name="shy", machine=machine))
+    builder = site.add_builder("shy", key=joined.key)
+    assert builder.service.paused == "this builder is pending on its master"
+    job_id = site.request(make_sdist(tmp_path, "tiny", "1.0"))
+    time.sleep(1.0)
+    assert site.job(job_id).state is JobState.READY
+
+    site.operator.approve("shy")
+
+    assert site.wait_for_end(job_id).state is JobState.BUILT
 
 
 def test_a_drained_builder_finishes_what_it_has_and_takes_no_more(site, tmp_path):

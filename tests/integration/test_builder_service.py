@@ -6,13 +6,16 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import socket
 import threading
 import time
 
 import pytest
 from fix_builder import TICKING, wait_until
+from proxy import Proxy
 from sdists import make_sdist
 
+from piwheels_node.builder import service
 from piwheels_node.core.jobs import JobState
 
 
@@ -77,6 +80,42 @@ def test_a_builder_waits_for_a_master_that_is_away_and_says_so_once(site, tmp_pa
     assert said.count("the master answers again") == 1
 
 
+def test_a_network_that_falls_silent_for_a_while_costs_time_only(make_site, tmp_path):
+    site = make_site(lease_s=6.0)
+    with Proxy(lambda: socket.create_connection(("127.0.0.1", site.port))) as network:
+        builder = site.add_builder(url=f"http://127.0.0.1:{network.port}")
+        job_id = site.request(make_sdist(tmp_path, "ticker", "1.0", setup=TICKING.format(ticks=40)))
+        builder.wait_for_ticks(3)
+
+        network.freeze()
+        before = builder.ticks()
+        time.sleep(1.0)
+        went_on = builder.ticks() > before
+        wait_until(lambda: not builder.sandboxes())
+        network.thaw()
+        job = site.wait_for_end(job_id)
+        builder.service.stop()
+
+    assert went_on
+    assert (job.state, job.attempts) == (JobState.BUILT, 1)
+
+
+def test_stopping_does_not_wait_for_a_master_that_is_silent(make_site, tmp_path):
+    site = make_site(lease_s=6.0)
+    with Proxy(lambda: socket.create_connection(("127.0.0.1", site.port))) as network:
+        builder = site.add_builder(url=f"http://127.0.0.1:{network.port}")
+        job_id = site.request(make_sdist(tmp_path, "ticker", "1.0", setup=TICKING.format(ticks=10)))
+        builder.wait_for_ticks(3)
+        network.freeze()
+        wait_until(lambda: not builder.sandboxes())  # it tries to hand in, and hears nothing
+
+        began = time.monotonic()
+        builder.service.stop()
+
+        assert time.monotonic() - began < 8
+    wait_until(lambda: "lost" in site.events(job_id))
+
+
 def test_a_hot_machine_stands_still_says_so_and_goes_on_by_itself(site, tmp_path):
     news = []
     builder = site.add_builder(observer=Listening(news))
@@ -131,6 +170,23 @@ def test_want_of_disk_keeps_new_jobs_away_but_lets_the_build_in_hand_go_on(site,
     second = site.request(make_sdist(tmp_path, "tiny", "1.0"))
     time.sleep(1.0)
     assert site.job(second).state is JobState.READY
+
+
+def test_where_standing_still_brings_no_memory_back_the_youngest_build_gives_up(site, tmp_path, monkeypatch):
+    monkeypatch.setattr(service, "_MEMORY_PATIENCE_S", 3.0)
+    builder = site.add_builder(slots=2)
+    old = site.request(make_sdist(tmp_path, "old", "1.0", setup=TICKING.format(ticks=150)))
+    builder.wait_for_ticks(3)
+    young = site.request(make_sdist(tmp_path, "young", "1.0", setup=TICKING.format(ticks=1000)))
+    wait_until(lambda: len(builder.service._working) == 2)
+
+    builder.leave_memory(10 << 20)
+    wait_until(lambda: "refused" in site.events(young))
+    builder.leave_memory(3_000_000_000)
+
+    assert site.wait_for_end(old).state is JobState.BUILT
+    job = site.job(young)
+    assert (job.state, job.attempts) == (JobState.READY, 0)
 
 
 def test_a_job_that_the_disk_has_no_room_for_is_refused_unbegun(site, tmp_path):
@@ -199,7 +255,7 @@ def test_one_slot_waits_for_all_of_them_and_all_of_them_build(site, tmp_path):
         for number in range(3)
     ]
 
-    wait_until(lambda: len(builder.sandboxes()) >= 3)
+    wait_until(lambda: len(builder.service._working) == 3)
 
     assert {site.wait_for_end(job_id).state for job_id in jobs} == {JobState.BUILT}
 

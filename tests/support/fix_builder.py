@@ -56,6 +56,10 @@ class Site:
         self.operator = MasterClient(self.url, self.master.create_key("operator"))
         self.builders = []
 
+    @property
+    def port(self):
+        return int(self.url.rpartition(":")[2])
+
     def add_builder(self, name="pi", **how):
         builder = BuilderAtWork(self, name, **how)
         self.builders.append(builder)
@@ -67,9 +71,8 @@ class Site:
 
     def start_master(self):
         """The master comes back where it was."""
-        port = int(self.url.rpartition(":")[2])
         settings = dataclasses.replace(
-            self.settings, master=dataclasses.replace(self.settings.master, port=port)
+            self.settings, master=dataclasses.replace(self.settings.master, port=self.port)
         )
         self.master = Master(self.root / "master", settings)
         assert self.master.start() == self.url
@@ -106,21 +109,18 @@ class Site:
 class BuilderAtWork:
     """A builder's service in this process. `site.operator` knows it by its name."""
 
-    def __init__(self, site, name, *, slots=1, observer=None, **settings):
+    def __init__(self, site, name, *, slots=1, observer=None, url=None, key=None, **settings):
         self.site = site
         self.name = name
-        self.key = site.master.create_key("builder", name)
+        self.key = key or site.master.create_key("builder", name)
         self.machine_files = site.root / f"{name}-files"
         self.heat(50.0)
-        (self.machine_files / "proc").mkdir(parents=True)
-        (self.machine_files / "proc" / "meminfo").write_text(
-            "MemTotal: 4000000 kB\nMemAvailable: 3000000 kB\n"
-        )
+        self.leave_memory(3_000_000_000)
         self.settings = dataclasses.replace(
             site.settings, builder=dataclasses.replace(BuilderSettings(pause_disk_bytes=1), **settings)
         )
         self.workshop = Workshop(site.root / name, probe(), self.settings, stop=threading.Event())
-        self.client = MasterClient(site.url, self.key, session=secrets.token_urlsafe(16))
+        self.client = MasterClient(url or site.url, self.key, session=secrets.token_urlsafe(16))
         self.service = BuilderService(
             self.client,
             self.workshop,
@@ -132,12 +132,18 @@ class BuilderAtWork:
 
     def heat(self, celsius):
         """Let the processor have this temperature."""
-        zone = self.machine_files / "sys" / "class" / "thermal" / "thermal_zone0"
-        zone.mkdir(parents=True, exist_ok=True)
-        (zone / "type").write_text("cpu-thermal\n")
-        whole = zone / "temp.new"
-        whole.write_text(f"{celsius * 1000:.0f}\n")
-        whole.rename(zone / "temp")
+        self._tell("sys/class/thermal/thermal_zone0/type", "cpu-thermal\n")
+        self._tell("sys/class/thermal/thermal_zone0/temp", f"{celsius * 1000:.0f}\n")
+
+    def leave_memory(self, size_bytes):
+        """Let so much memory be available, of 4 GB."""
+        self._tell("proc/meminfo", f"MemTotal: 4000000 kB\nMemAvailable: {size_bytes // 1024} kB\n")
+
+    def _tell(self, name, text):
+        path = self.machine_files / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".new").write_text(text)
+        path.with_suffix(".new").rename(path)  # who reads meanwhile reads the one or the other
 
     def ticks(self):
         """How far the builds in hand have come, all together, by what is printed here."""
