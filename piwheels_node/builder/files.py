@@ -5,29 +5,49 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
-import shutil
+import secrets
 import stat
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 
 def remove_tree(directory: Path) -> None:
-    """Remove a tree, also where its directories forbid it; following no link. A missing one is fine."""
+    """Remove a tree, also where its directories forbid it; following no link. A missing one is fine.
 
-    def allow_and_try_again(function: Callable[..., Any], path: str, _: Any) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            inside = os.fspath(path) != os.fspath(directory)  # what the tree lies in is left as it is
-            for one in (os.path.dirname(path), path) if inside else (path,):
-                if not os.path.islink(one):
-                    os.chmod(one, 0o700)
-            if function in {os.open, os.scandir, os.lstat}:
-                shutil.rmtree(path)
-            else:
-                function(path)
+    Every directory is moved to the top before it is emptied: package code can nest them deeper than any
+    path, stack or number of open files would reach.
+    """
+    if directory.is_symlink():
+        raise NotADirectoryError(f"{directory} is a link, which is not followed")
+    numbers = itertools.count()
+    prefix = os.path.join(directory, f".{secrets.token_hex(8)}-")
+    pending = [str(directory)] if directory.exists() else []
+    while pending:
+        place = pending.pop()
+        with contextlib.suppress(FileNotFoundError):  # somebody else removes it, too
+            os.chmod(place, 0o700)
+            with os.scandir(place) as entries:
+                found = list(entries)
+            for entry in found:
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.path)
+                else:
+                    pending.append(f"{prefix}{next(numbers)}")
+                    _move(entry.path, pending[-1])
+            if place != str(directory):
+                os.rmdir(place)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(directory)
 
-    shutil.rmtree(directory, onerror=allow_and_try_again)
+
+def _move(path: str, above: str) -> None:
+    try:
+        os.rename(path, above)
+    except PermissionError:
+        os.chmod(path, 0o700)  # what is moved elsewhere must be one's own to write
+        os.rename(path, above)
 
 
 def open_plain(path: Path) -> IO[bytes]:

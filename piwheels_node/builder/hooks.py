@@ -7,9 +7,9 @@ written as well: bounded, of the right types, and believed no further than its c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import IO, Any
 
 from piwheels_node.builder.diagnosis import diagnose
 from piwheels_node.builder.environment import Environment
-from piwheels_node.builder.files import open_plain
+from piwheels_node.builder.files import open_plain, remove_tree
 from piwheels_node.builder.gate import Gate
+from piwheels_node.builder.limits import build_memory_bytes, compilers
 from piwheels_node.builder.rooms import Room
 from piwheels_node.builder.watch import Bounds, Run
 from piwheels_node.builder.workshop import Workshop
@@ -68,6 +69,8 @@ class Hooks:
         self.evidence_line: int | None = None
         self.room: Room | None = None
         self._entered_at = 0
+        self._memory_bytes = build_memory_bytes(workshop.settings.builder, workshop.sandbox.machine_bytes())
+        self._cores = compilers(workshop.settings.builder, self._memory_bytes)
 
     @property
     def inside(self) -> Path:
@@ -90,7 +93,7 @@ class Hooks:
         settings, room = self.workshop.settings.builder, self.room
         assert room is not None  # noqa: S101 - nothing runs outside a room
         for name in ("answer.json", "usage.json"):
-            (self.inside / name).unlink(missing_ok=True)
+            _clear(self.inside / name)
         limits = {
             "processes": settings.processes,
             "file_bytes": settings.disk_max_bytes,
@@ -108,16 +111,19 @@ class Hooks:
                 log_bytes=min(settings.log_max_bytes, self.lease.limits.log_bytes),
                 disk_bytes=room.max_bytes,
                 disk_check_s=_MEMORY_CHECK_S if room.in_memory else _DISK_CHECK_S,
+                memory_bytes=self._memory_bytes,
+                processes=settings.processes,
+                cores=self._cores,
             ),
             variables=self._variables(),
             stop=self.stop,
             pause=self.pause,
         )
-        self._add_usage()
+        self._add_usage(run)
         if run.stopped:
             raise StoppedError
         if run.reason:
-            raise BuildError(run.reason)
+            raise BuildError(run.reason, self._limit(run.reason))
         if run.exit_code != 0:
             self._blame_bubblewrap(started_at)
             raise self._diagnosed()
@@ -145,7 +151,7 @@ class Hooks:
     def _variables(self) -> dict[str, str]:
         """The environment of package code: nothing of ours, and all that makes builds the same twice."""
         uploaded_at = self.lease.sdist.uploaded_at
-        jobs = str(self.workshop.settings.builder.jobs or len(os.sched_getaffinity(0)))
+        jobs = str(self._cores)
         return {
             "PATH": "/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": "/home/builder",
@@ -161,18 +167,29 @@ class Hooks:
             "MAKEFLAGS": f"-j{jobs}",
             "CMAKE_BUILD_PARALLEL_LEVEL": jobs,
             "CARGO_BUILD_JOBS": jobs,
+            "NPY_NUM_BUILD_JOBS": jobs,
+            "MAX_JOBS": jobs,  # torch, and ninja where setuptools is told to use it
+            "GOMAXPROCS": jobs,
+            "OMP_NUM_THREADS": jobs,
             "PIP_NO_INDEX": "1",
         }
 
-    def _add_usage(self) -> None:
-        try:
+    def _limit(self, reason: FailureReason) -> str | None:
+        """What is said of a limit that ended the build, besides its reason's sentence."""
+        if reason is FailureReason.OUT_OF_MEMORY:
+            return f"{reason.sentence} It has {self._memory_bytes >> 20} MiB ({self.workshop.sandbox.kind})."
+        return None
+
+    def _add_usage(self, run: Run) -> None:
+        """What was seen from outside, and what the hook says, which package code could have written."""
+        cpu_s, peak = run.cpu_s, run.peak_memory_bytes
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             with open_plain(self.inside / "usage.json") as file:
                 used = json.loads(file.read(_ANSWER_BYTES))
-            self.usage.cpu_s += bounded(used["cpu_s"], 1e9)
-            peak = int(bounded(used["peak_memory_bytes"], 1 << 50))
-            self.usage.peak_memory_bytes = max(self.usage.peak_memory_bytes, peak)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
-            pass  # the run was killed, or somebody wrote nonsense
+            cpu_s = bounded(used["cpu_s"], 1e9) if cpu_s is None else cpu_s
+            peak = max(peak, int(bounded(used["peak_memory_bytes"], self._memory_bytes)))
+        self.usage.cpu_s += cpu_s or 0.0
+        self.usage.peak_memory_bytes = max(self.usage.peak_memory_bytes, peak)
 
     def _answer(self, action: str) -> dict[str, Any]:
         try:
@@ -189,6 +206,14 @@ class Hooks:
                 FailureReason.BAD_METADATA, f"the backend ended without an answer that can be read: {error}"
             ) from error
         return answer
+
+
+def _clear(path: Path) -> None:
+    """Remove what package code left where an answer is to be, whatever it is."""
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def bounded(value: Any, most: float) -> float:

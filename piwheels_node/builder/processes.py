@@ -17,7 +17,6 @@ from collections.abc import Iterator
 _HAS_CHILDREN = os.path.exists("/proc/thread-self/children")  # CONFIG_PROC_CHILDREN
 _STANDING = frozenset("TtZXx")
 _WAITING = "D"  # in the kernel, where a signal to stop is met before anything of its own runs again
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Family:
@@ -26,6 +25,8 @@ class Family:
     def __init__(self, first: int) -> None:
         """`first` must be a live child of a child of ours; raises ProcessLookupError where it is gone."""
         self.first = first
+        self.threads = 0
+        "How many threads its processes had when they were last counted."
         self._descriptor = os.pidfd_open(first)
 
     def close(self) -> None:
@@ -40,11 +41,16 @@ class Family:
     def numbers(self) -> list[int]:
         """Every process that there is now; one that has just begun may be missing."""
         if not self._lives():
+            self.threads = 0
             return []
-        children = _children if _HAS_CHILDREN else _table_of_children().__getitem__
+        table = None if _HAS_CHILDREN else _table_of_children()
+        threads = 0
         found = [self.first]
         for number in found:  # grows while we walk
-            found += children(number)
+            tasks = _tasks(number)
+            threads += len(tasks)
+            found += _children(number, tasks) if table is None else table[number]
+        self.threads = threads
         return found
 
     def stop(self) -> bool:
@@ -85,10 +91,10 @@ def _tasks(number: int) -> list[str]:
         return []
 
 
-def _children(number: int) -> list[int]:
+def _children(number: int, tasks: list[str]) -> list[int]:
     found: list[int] = []
-    for task in _tasks(number):
-        found += map(int, _read(f"/proc/{number}/task/{task}/children").split())
+    for task in tasks:
+        found += map(int, read(f"/proc/{number}/task/{task}/children").split())
     return found
 
 
@@ -97,7 +103,7 @@ def _table_of_children() -> dict[int, list[int]]:
     table: defaultdict[int, list[int]] = defaultdict(list)
     for name in os.listdir("/proc"):
         if name.isdigit():
-            fields = _stat_fields(_read(f"/proc/{name}/stat"))
+            fields = _stat_fields(read(f"/proc/{name}/stat"))
             if len(fields) > 1:
                 table[int(fields[1])].append(int(name))
     return table
@@ -106,7 +112,7 @@ def _table_of_children() -> dict[int, list[int]]:
 def _states(number: int) -> Iterator[str]:
     """The state of each of its threads: the first of them may have ended, or be traced, and others run."""
     for task in _tasks(number):
-        fields = _stat_fields(_read(f"/proc/{number}/task/{task}/stat"))
+        fields = _stat_fields(read(f"/proc/{number}/task/{task}/stat"))
         if fields:
             yield fields[0].decode()
 
@@ -116,7 +122,7 @@ def _stat_fields(line: bytes) -> list[bytes]:
     return line.rpartition(b")")[2].split()
 
 
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
     """A file of /proc; empty where the process is gone."""
     try:
         with open(path, "rb", buffering=0) as file:

@@ -16,8 +16,12 @@ The caller gets the output through `log`, and limits end the build with a reason
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
+import logging
 import os
 import pwd
+import select
 import shutil
 import stat
 import subprocess
@@ -28,17 +32,29 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+from piwheels_node.builder.cgroups import Group, Groups
+from piwheels_node.builder.disk import Disk
 from piwheels_node.builder.gate import Gate
 from piwheels_node.builder.interpreter import Interpreter
-from piwheels_node.builder.watch import Bounds, Run, Watch
+from piwheels_node.builder.memory import GroupMemory, Memory, SampledMemory
+from piwheels_node.builder.processes import Family
+from piwheels_node.builder.watch import Bounds, Confined, Run, Watch
 from piwheels_node.core.errors import SandboxUnavailableError, SettingsError
 from piwheels_node.core.settings import BuilderSettings
 
+_log = logging.getLogger(__name__)
 _HOOK = Path(__file__).parent / "data" / "hook.py"
 SERVICE_ACCOUNT = "piwheels-node"
 
 _HOST_ETC = ("alternatives", "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "os-release")
 _PASSWD = "builder:x:1000:1000::/home/builder:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/false\n"  # noqa: S105
+_turn = itertools.count()
+_SET_UP_S = 10.0
+"""How long bubblewrap may take to its first fork; it is a matter of milliseconds."""
+
+_SPARE_PROCESSES = 8
+"""A build meets the limit that it has inside, which has a reason, before that of its group."""
+
 _GROUP = "builder:x:1000:\nnogroup:x:65534:\n"
 
 
@@ -78,6 +94,8 @@ class Sandbox:
         self.interpreter = interpreter
         self.settings = settings
         self.account = build_account(settings)
+        self.groups = Groups.find(settings.cgroup)
+        self._idle_disk = ("ionice", "-c", "3", "-t") if shutil.which("ionice") else ()
         self._program = shutil.which("bwrap") or ""
         self._etc = state / "etc"
         self._etc.mkdir(parents=True, exist_ok=True)
@@ -150,26 +168,87 @@ class Sandbox:
 
         Returns when the last process of the sandbox is gone. While `pause` is closed all of them stand still.
         """
-        info_read, info_write = os.pipe()
-        command = [
-            *self._bwrap(build, environment, variables),
-            *("--info-fd", str(info_write)),
-            *("/env/bin/python", "-s", "-P", "/hook.py", *arguments),
-        ]
+        command = ["/env/bin/python", "-s", "-P", "/hook.py", *arguments]
+        disk = Disk(build, most_bytes=bounds.disk_bytes, every_s=bounds.disk_check_s)
         started = time.monotonic()
-        try:
-            process = self._popen(command, pass_fds=(info_write,))
-        finally:
-            os.close(info_write)
-        with os.fdopen(info_read, "rb", buffering=0) as info:
-            watch = Watch(process, info, log=log, bounds=bounds, build=build, stop=stop, pause=pause)
+        with contextlib.ExitStack() as closing:
+            process, family, hold = self._launch(self._bwrap(build, environment, variables), command)
+            closing.callback(hold.close)
+            if family is None:
+                log.write(process.communicate()[0])
+                return Run(process.returncode, None, stopped=False, duration_s=time.monotonic() - started)
+            group = self._group(family, bounds)
+            if group:
+                closing.callback(group.remove)
+            confined = Confined(process, family, self._memory(family, group, bounds), disk, group)
+            watch = Watch(confined, log=log, bounds=bounds, stop=stop, pause=pause)
+            hold.close()
             reason = watch.until_end()
-        return Run(
-            exit_code=watch.exit_code,
-            reason=reason,
-            stopped=watch.stopped,
-            duration_s=time.monotonic() - started,
-        )
+            return Run(
+                exit_code=watch.exit_code,
+                reason=reason,
+                stopped=watch.stopped,
+                duration_s=time.monotonic() - started,
+                peak_memory_bytes=confined.memory.peak_bytes,
+                cpu_s=group.cpu_s() if group else None,
+            )
+
+    @property
+    def kind(self) -> str:
+        """How a build is confined here, and how its memory is limited: a build's report says so."""
+        by_kernel = self.groups is not None and "memory" in self.groups.controllers
+        return f"bubblewrap, memory limit: {'cgroup' if by_kernel else 'sampled'}"
+
+    def machine_bytes(self) -> int | None:
+        """Memory that all builds together may have, where that is less than the machine has."""
+        return self.groups.memory_max_bytes() if self.groups else None
+
+    def _launch(
+        self, bwrap: list[str], command: list[str]
+    ) -> tuple[subprocess.Popen[bytes], Family | None, IO[bytes]]:
+        """Start bubblewrap up to where it would run the command: that begins when the third is closed.
+
+        The family is None where bubblewrap has failed before it had one.
+        """
+        info_read, info_write = os.pipe()
+        hold_read, hold_write = os.pipe()
+        with os.fdopen(info_read, "rb", buffering=0) as info:
+            hold = os.fdopen(hold_write, "wb", buffering=0)
+            tell = ("--info-fd", str(info_write), "--block-fd", str(hold_read))
+            try:
+                process = self._popen([*bwrap, *tell, *command], pass_fds=(info_write, hold_read))
+            except BaseException:
+                hold.close()
+                raise
+            finally:
+                os.close(info_write)
+                os.close(hold_read)
+            return process, _family(info), hold
+
+    def _group(self, family: Family, bounds: Bounds) -> Group | None:
+        """A group for the sandbox, which has not begun; None where we have none to give."""
+        _end_first_where_memory_is_short(family.first)
+        _share_cores(family.first, bounds)
+        if self.groups is None:
+            return None
+        processes = bounds.processes + _SPARE_PROCESSES
+        try:
+            group = self.groups.new(memory_bytes=bounds.memory_bytes, processes=processes)
+        except OSError as error:
+            _log.warning("no control group for a build: %s", error)
+            return None
+        try:
+            group.add(family.first)
+        except OSError as error:
+            _log.warning("a build cannot be put into its control group: %s", error)
+            group.remove()
+            return None
+        return group
+
+    def _memory(self, family: Family, group: Group | None, bounds: Bounds) -> Memory:
+        if group and group.limits_memory:
+            return GroupMemory(group)
+        return SampledMemory(family, most_bytes=bounds.memory_bytes, tmp_bytes=self.settings.tmp_bytes)
 
     def _popen(self, command: list[str], *, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
         """Start bubblewrap in a session of its own, as the account that package code runs as.
@@ -180,7 +259,7 @@ class Sandbox:
             account = ("--reuid", str(self.account.uid), "--regid", str(self.account.gid), "--clear-groups")
             command = ["setpriv", *account, "--", *command]
         return subprocess.Popen(
-            command,
+            [*self._idle_disk, *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -240,6 +319,36 @@ class Sandbox:
                     where=str(directory),
                     hint="choose a place where every user may go (/var/lib, /var/tmp), or chmod o+x it",
                 )
+
+
+def _family(info: IO[bytes]) -> Family | None:
+    """The sandbox's processes by what bubblewrap tells; None where it ended before there were any."""
+    told = b""
+    until = time.monotonic() + _SET_UP_S
+    while select.select([info], [], [], max(0.0, until - time.monotonic()))[0]:
+        piece = os.read(info.fileno(), 1 << 12)
+        if not piece:
+            break
+        told += piece
+    with contextlib.suppress(ValueError, KeyError, ProcessLookupError):
+        return Family(int(json.loads(told)["child-pid"]))
+    return None
+
+
+def _end_first_where_memory_is_short(process: int) -> None:
+    """What the kernel ends for want of memory shall be a build, and nothing of the machine's owner."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{process}/oom_score_adj").write_text("1000")
+
+
+def _share_cores(process: int, bounds: Bounds) -> None:
+    """Give a build that may not use all cores some of them: ninja asks for those and for nothing else."""
+    there = sorted(os.sched_getaffinity(0))
+    if bounds.cores < len(there):
+        first = next(_turn)
+        chosen = {there[(first + number) % len(there)] for number in range(bounds.cores)}
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(process, chosen)
 
 
 @cache

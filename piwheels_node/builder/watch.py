@@ -7,36 +7,39 @@ with a run, no process of it is left.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import select
 import subprocess
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
+from piwheels_node.builder.cgroups import Group
+from piwheels_node.builder.disk import Disk
 from piwheels_node.builder.gate import Gate
+from piwheels_node.builder.memory import Memory
 from piwheels_node.builder.processes import Family
 from piwheels_node.core.failure import FailureReason
 
 _WAKE_S = 0.25
 _STOP_AGAIN_S = 0.01
-_SET_UP_S = 10.0
-"""How long bubblewrap may take to its first fork; it is a matter of milliseconds."""
 _READ_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
 class Run:
-    """How one run in the sandbox ended. `reason` is set where a limit ended it, `stopped` where we did."""
+    """How one run in the sandbox ended. `reason` is set where a limit ended it, `stopped` where we did.
+
+    `cpu_s` is None where only package code itself can tell.
+    """
 
     exit_code: int
     reason: FailureReason | None
     stopped: bool
     duration_s: float
+    peak_memory_bytes: int = 0
+    cpu_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,27 @@ class Bounds:
     log_bytes: int
     disk_bytes: int
     disk_check_s: float
+    memory_bytes: int
+    processes: int
+    cores: int
+
+
+@dataclass(frozen=True)
+class Confined:
+    """A sandbox that is about to begin: who is in it, and what keeps it within its bounds."""
+
+    process: subprocess.Popen[bytes]
+    family: Family
+    memory: Memory
+    disk: Disk
+    group: Group | None
+
+    def kill(self) -> int:
+        """End all of it, and give the exit code of bubblewrap."""
+        self.family.kill()
+        code = self.process.wait()
+        self.family.close()
+        return code
 
 
 class Watch:
@@ -55,70 +79,80 @@ class Watch:
 
     def __init__(
         self,
-        process: subprocess.Popen[bytes],
-        info: IO[bytes],
+        confined: Confined,
         *,
         log: IO[bytes],
         bounds: Bounds,
-        build: Path,
         stop: threading.Event,
         pause: Gate | None,
     ) -> None:
-        """`info` is what bubblewrap tells of itself, the number of the sandbox's first process."""
-        self.process = process
+        self.confined = confined
         self.log = log
         self.bounds = bounds
-        self.build = build
         self.stop = stop
         self.pause = pause
         self.stopped = False
         self.exit_code = -1
-        self.family = _family(info)
         self._stood_s = 0.0
+        self._started = self._spoke = self._look_at = self._now()
 
     def until_end(self) -> FailureReason | None:
         """Copy the output until the sandbox is gone; gives the limit that ended it, if one did."""
-        reason = None
         try:
             reason = self._follow()
         finally:
-            self._end()
+            self.exit_code = self.confined.kill()
+            self.log.flush()
+        if reason is None and not self.stopped and self.confined.memory.ended(self.exit_code):
+            return FailureReason.OUT_OF_MEMORY
         return reason
 
-    def _follow(self) -> FailureReason | None:  # noqa: C901 - one loop, one line per way to end
-        assert self.process.stdout is not None  # noqa: S101 - opened as a pipe by the sandbox
-        output = self.process.stdout.fileno()
-        ended = os.pidfd_open(self.process.pid)
-        watched = [output, ended]
-        started = spoke = checked = self._now()
-        try:
-            while True:
-                if self.pause and self.pause.closed:
-                    self._stand_still(self.pause, ended)
-                ready, _, _ = select.select(watched, [], [], _WAKE_S)
-                now = self._now()
-                if output in ready:
-                    spoke = now
-                    chunk = os.read(output, _READ_BYTES)
-                    if not chunk:  # it closed its output, and may go on without
-                        watched.remove(output)
-                    elif not self._keep(chunk):
-                        return FailureReason.LOG_TOO_BIG
-                elif ended in ready:
-                    return None
-                if self.stop.is_set():
-                    self.stopped = True
-                    return None
-                if now - started > self.bounds.timeout_s:
-                    return FailureReason.TIMEOUT
-                if now - spoke > self.bounds.silence_s:
-                    return FailureReason.SILENT
-                if now - checked > self.bounds.disk_check_s:
-                    checked = now
-                    if tree_bytes(self.build) > self.bounds.disk_bytes:
-                        return FailureReason.OUT_OF_DISK
-        finally:
-            os.close(ended)
+    def _follow(self) -> FailureReason | None:
+        process = self.confined.process
+        assert process.stdout is not None  # noqa: S101 - opened as a pipe by the sandbox
+        ended = os.pidfd_open(process.pid)
+        with process.stdout as output:
+            watched = [output.fileno(), ended]
+            try:
+                while True:
+                    if self.pause and self.pause.closed:
+                        self._stand_still(self.pause, ended)
+                    wait_s = max(0.0, min(_WAKE_S, self._look_at - self._now()))
+                    ready, _, _ = select.select(watched, [], [], wait_s)
+                    if output.fileno() in ready:
+                        chunk = os.read(output.fileno(), _READ_BYTES)
+                        if not chunk:  # it closed its output, and may go on without
+                            watched.remove(output.fileno())
+                        elif not self._keep(chunk):
+                            return FailureReason.LOG_TOO_BIG
+                    elif ended in ready:
+                        return None
+                    self.stopped = self.stop.is_set()
+                    reason = None if self.stopped else self._exceeded()
+                    if self.stopped or reason:
+                        return reason
+            finally:
+                os.close(ended)
+
+    def _exceeded(self) -> FailureReason | None:
+        """The limit that has been exceeded, if one has; what takes time to tell is told now and then."""
+        now = self._now()
+        if now - self._started > self.bounds.timeout_s:
+            return FailureReason.TIMEOUT
+        if now - self._spoke > self.bounds.silence_s:
+            return FailureReason.SILENT
+        return self._looked(now) if now >= self._look_at else None
+
+    def _looked(self, now: float) -> FailureReason | None:
+        processes = self.confined.family.numbers()
+        if self.confined.memory.look(processes):
+            return FailureReason.OUT_OF_MEMORY
+        if self.confined.family.threads >= self.bounds.processes:
+            return FailureReason.TOO_MANY_PROCESSES
+        if self.confined.disk.look(processes):
+            return FailureReason.OUT_OF_DISK
+        self._look_at = now + self.confined.memory.wait_s
+        return None
 
     def _now(self) -> float:
         """Seconds of a clock that rests while the sandbox stands still."""
@@ -126,55 +160,23 @@ class Watch:
 
     def _stand_still(self, pause: Gate, ended: int) -> None:
         """Stop every process until the gate is open, or there is nothing more to wait for."""
+        group, family = self.confined.group, self.confined.family
+        frozen = group is not None and group.freeze(frozen=True)
         closed_at = time.monotonic()
         while not self.stop.is_set() and not select.select([ended], [], [], 0)[0]:
-            still = self.family is None or self.family.stop()
+            still = frozen or family.stop()
             if pause.wait_open(_WAKE_S if still else _STOP_AGAIN_S):
                 break
-        if self.family:
-            self.family.resume()
+        if group and frozen:
+            group.freeze(frozen=False)
+        else:
+            family.resume()
         self._stood_s += time.monotonic() - closed_at
 
     def _keep(self, chunk: bytes) -> bool:
         """Add to the log; False where that was more than it may hold."""
+        self._spoke = self._now()
         room = max(0, self.bounds.log_bytes - self.log.tell())
         self.log.write(chunk[:room])
         self.log.flush()  # somebody may be reading along
         return len(chunk) <= room
-
-    def _end(self) -> None:
-        """Kill what is left; the kernel ends the namespace's processes before its first one is gone."""
-        if self.family:
-            self.family.kill()
-        elif self.process.poll() is None:
-            self.process.kill()
-        self.exit_code = self.process.wait()
-        if self.family:
-            self.family.close()
-        assert self.process.stdout is not None  # noqa: S101 - opened as a pipe by the sandbox
-        self.process.stdout.close()
-        self.log.flush()
-
-
-def _family(info: IO[bytes]) -> Family | None:
-    """The sandbox's processes; None where bubblewrap ended before there were any."""
-    told = b""
-    until = time.monotonic() + _SET_UP_S
-    while select.select([info], [], [], max(0.0, until - time.monotonic()))[0]:
-        piece = os.read(info.fileno(), _READ_BYTES)
-        if not piece:
-            break
-        told += piece
-    with contextlib.suppress(ValueError, KeyError, ProcessLookupError):
-        return Family(int(json.loads(told)["child-pid"]))
-    return None
-
-
-def tree_bytes(directory: Path) -> int:
-    """Disk that a tree takes, in bytes; what vanishes while we look counts as nothing."""
-    total = 0
-    for root, _, files in os.walk(directory):
-        for name in files:
-            with contextlib.suppress(OSError):
-                total += os.lstat(os.path.join(root, name)).st_blocks * 512
-    return total

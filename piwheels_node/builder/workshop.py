@@ -26,6 +26,7 @@ _LIMITS = (
     "silence_s",
     "log_max_bytes",
     "processes",
+    "memory_max_bytes",
     "tmp_bytes",
     "disk_max_bytes",
     "sdist_max_bytes",
@@ -99,7 +100,7 @@ class Workshop:
             release=os_release(),
             requirements=list(requirements),
             tools={"kernel": platform.release()},
-            sandbox="bubblewrap",
+            sandbox=self.sandbox.kind,
         )
 
     @contextmanager

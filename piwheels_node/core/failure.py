@@ -117,6 +117,11 @@ class FailureReason(Enum):
         "The build needs more disk than it may have.",
         Policy.RETRY_ELSEWHERE,
     )
+    TOO_MANY_PROCESSES = (
+        "too-many-processes",
+        "The build has more processes and threads than it may.",
+        Policy.RETRY_WHEN_ENVIRONMENT_CHANGES,
+    )
     TIMEOUT = (
         "timeout",
         "The build took longer than it may.",

@@ -96,6 +96,14 @@ class BuilderSettings:
     silence_s: float = _setting(3600.0, "How long a build may print nothing.", least=1)
     log_max_bytes: int = _setting(64 << 20, "How much one build may print.", least=1 << 10)
     processes: int = _setting(512, "How many processes and threads one build may have.", least=16)
+    memory_max_bytes: int = _setting(
+        0, "How much memory one build may have; 0: what the slots share, if they share it evenly.", least=0
+    )
+    cgroup: str = _setting(
+        "",
+        "Directory of the control group (cgroup v2) in which builds get theirs; empty: the builder's own, "
+        "where it was delegated; none: none.",
+    )
     tmp_bytes: int = _setting(512 << 20, "Size of a build's private /tmp, which is memory.", least=1 << 20)
     memory_bytes: int = _setting(
         128 << 20,
@@ -109,7 +117,9 @@ class BuilderSettings:
     wheel_max_bytes: int = _setting(
         2 << 30, "Largest wheel; unpacked it may be four times that.", least=1 << 10
     )
-    jobs: int = _setting(0, "Compilers that one build may run at a time; 0: one per core.", least=0)
+    jobs: int = _setting(
+        0, "Compilers that one build may run at a time; 0: as cores and memory allow.", least=0
+    )
     nice: int = _setting(10, "How far a build steps back for everything else, 0 to 19.", least=0)
 
 

@@ -324,7 +324,7 @@ def test_the_row_of_a_build_says_what_it_took_and_in_what(farm, tmp_path):
     assert 5 << 20 < row["peak_memory_bytes"] < 1 << 30
     environment = json.loads(row["environment"])
     assert environment["environment_id"] == row["environment_id"]
-    assert environment["sandbox"] == "bubblewrap"
+    assert environment["sandbox"].startswith("bubblewrap, memory limit: ")
     assert environment["python"] == probe().version_text
 
 

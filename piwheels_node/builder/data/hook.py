@@ -60,9 +60,12 @@ def leave_if_orphaned() -> None:
 
 
 def write(path: str, content: dict[str, Any]) -> None:
-    """Write a file that was not there before."""
-    with open(path, "x") as file:
-        json.dump(content, file)
+    """Write a file that was not there before; what package code has put there speaks for itself."""
+    try:
+        with open(path, "x") as file:
+            json.dump(content, file)
+    except FileExistsError:
+        sys.stderr.write(f"{path} was there already\n")
 
 
 def usage() -> dict[str, Any]:

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every package of the hostile corpus ends with its own reason, and leaves the host as it was.
+
+With control groups (where this machine lets us make one: root, and cgroup v2) and without.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from corpus import CORPUS, LIMITS, Hostile
+from fix_builds import Builds
+from fix_pypi import HomeMadePyPI
+from sdists import c_extension, make_sdist
+
+from piwheels_node.builder.cgroups import own_group
+from piwheels_node.builder.processes import Family
+from piwheels_node.core.failure import FailureReason
+
+
+def made_group():
+    """A control group of our own, below the one that we are in."""
+    own = own_group()
+    if own is None:
+        pytest.skip("no cgroup v2 is mounted here")
+    group = own / f"piwheels-node-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    return group
+
+
+@pytest.fixture(scope="module", params=["cgroup", "none"])
+def confined(request):
+    """A workshop with small limits, with control groups or without."""
+    group = made_group() if request.param == "cgroup" else None
+    pypi = HomeMadePyPI()
+    with tempfile.TemporaryDirectory(prefix="piwheels-node-test-") as directory:
+        root = Path(directory)
+        root.chmod(0o755)
+        builds = Builds(root / "builder", pypi, cgroup=str(group or "none"), **LIMITS)
+        builds.group = group
+        assert (builds.workshop.sandbox.groups is None) == (group is None)
+        yield builds
+        builds.close()
+    pypi.close()
+    if group:
+        group.rmdir()
+
+
+class Host:
+    """What a build could have changed: files, mounts, processes, control groups."""
+
+    def __init__(self, builds, outside: Path) -> None:
+        root = builds.workshop.root
+        places = ("/", "/etc", "/usr", "/usr/bin", "/home", "/root", "/var/lib", "/mnt", str(outside))
+        self.files = [
+            *(f"{path} {_about(Path(path))}" for path in places),
+            *(f"{path} {_about(path)}" for path in sorted(outside.rglob("*"))),
+            *(f"{path} {_about(path)}" for path in sorted((root / "etc").iterdir())),
+            *sorted(map(str, (root / "builds").iterdir())),
+            *sorted(map(str, builds.workshop.rooms.memory.iterdir() if builds.workshop.rooms.memory else ())),
+        ]
+        self.mounts = [
+            line
+            for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            if not line.split()[4].startswith("/tmp/")  # those of other tests that run beside us
+        ]
+        family = Family(os.getpid())
+        self.processes = sorted(family.numbers())
+        family.close()
+        self.groups = (
+            sorted(path.name for path in builds.group.iterdir() if path.is_dir()) if builds.group else []
+        )
+
+
+def _about(path: Path):
+    about = path.lstat()
+    return about.st_ino, about.st_mode, about.st_uid, about.st_size, about.st_mtime_ns
+
+
+def build(builds, hostile: Hostile, directory: Path):
+    source = c_extension(f"_{hostile.name.replace('-', '_')}") if hostile.c_extension else None
+    sdist = make_sdist(directory, hostile.name, "1.0", setup=hostile.setup, ask=hostile.ask, c_source=source)
+    return builds.build(sdist, **hostile.limits)
+
+
+@pytest.mark.parametrize("hostile", CORPUS, ids=lambda one: one.name)
+def test_every_hostile_package_ends_with_its_reason_and_the_host_is_as_it_was(
+    confined, tmp_path, hostile, monkeypatch
+):
+    monkeypatch.setenv("SECRET_OF_THE_BUILDER", "SECRET_OF_THE_BUILDER")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("as it was")
+    before = Host(confined, outside)
+
+    done = build(confined, hostile, tmp_path)
+
+    sys.stdout.write(f"{done.record}\n{done.log[-3000:]}\n")  # pytest shows it where a test fails
+    assert done.reason is hostile.reason
+    assert bool(done.wheel) == (hostile.reason is None)
+    if hostile.captured:
+        assert done.record.captured == hostile.captured
+    assert all(text in done.log for text in hostile.logged)
+    assert not any(text in done.log for text in hostile.not_logged)
+    assert not any(ord(one) < 32 for one in done.record.evidence or "")
+    assert vars(Host(confined, outside)) == vars(before)
+
+
+def test_an_honest_package_is_built_after_all_of_them(confined, tmp_path):
+    honest = Hostile("honest", "nothing", None, c_extension=True)
+
+    done = build(confined, honest, tmp_path)
+
+    assert done.wheel
+    assert "fake" not in done.log
+
+
+def test_no_limit_is_overrun_by_much(confined, tmp_path):
+    hog = next(one for one in CORPUS if one.name == "hog")
+    began = time.monotonic()
+
+    done = build(confined, hog, tmp_path)
+
+    assert done.reason is FailureReason.OUT_OF_MEMORY
+    assert done.record.usage.peak_memory_bytes < 2 * LIMITS["memory_max_bytes"]
+    assert time.monotonic() - began < 10
+
+
+def test_the_corpus_has_every_name_once():
+    names = [one.name for one in CORPUS]
+
+    assert len(set(names)) == len(names)
