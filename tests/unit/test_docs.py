@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import configparser
+import dataclasses
 import json
 import re
 import subprocess
@@ -14,9 +15,11 @@ import click
 import pytest
 
 from piwheels_node.cli.main import group
+from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.failure import FailureReason, Policy
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.settings import ENVIRONMENT_PREFIX, RESERVED_VARIABLES, Settings, all_settings
+from piwheels_node.master.api import Context, make_api
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -119,6 +122,29 @@ def test_every_policy_is_explained():
     assert {row[0] for row in listed} == words(policy.value for policy in Policy)
 
 
+@pytest.mark.parametrize(
+    ("title", "kind"),
+    [("What a builder can be", BuilderState), ("What a builder can be told", Mode)],
+)
+def test_every_state_and_mode_of_a_builder_is_explained(title, kind):
+    listed = rows(section(page("farm.md"), title))
+
+    assert [row[0] for row in listed] == [f"`{member.value}`" for member in kind]
+
+
+def test_every_endpoint_is_listed_and_no_other():
+    parts = [one.name for one in dataclasses.fields(Context) if one.default is one.default_factory]
+    described = make_api(Context(**dict.fromkeys(parts))).openapi()["paths"]
+    told = {
+        f"{method.upper()} {path.removeprefix('/api/v1')}": facts["description"].splitlines()[0]
+        for path, methods in described.items()
+        for method, facts in methods.items()
+    }
+
+    listed = rows(page("api.md").split("## Errors")[0])
+    assert {row[0].strip("`"): row[1].strip("| ") for row in listed} == told
+
+
 def test_every_state_of_a_job_is_explained_and_no_other():
     listed = rows(section(page("failures.md"), "What a job can be in"))
 
@@ -128,9 +154,15 @@ def test_every_state_of_a_job_is_explained_and_no_other():
 # --- commands ------------------------------------------------------------------------------------------
 
 
-def commands():
-    context = click.Context(group)
-    return {name: group.get_command(context, name) for name in group.list_commands(context)}
+def commands(of=group, prefix=""):
+    """Every command that does something, by its full name: `build`, `master token new`."""
+    context = click.Context(of)
+    found = {}
+    for name in of.list_commands(context):
+        command = of.get_command(context, name)
+        full = f"{prefix}{name}"
+        found |= commands(command, f"{full} ") if isinstance(command, click.Group) else {full: command}
+    return found
 
 
 def spellings(parameters):
@@ -142,17 +174,23 @@ def spellings(parameters):
     }
 
 
+SHARED = "Options that many commands share"
+
+
 def test_every_command_has_a_section_and_every_section_a_command():
     titles = re.findall(r"^## (.+)$", page("commands.md"), re.MULTILINE)
 
-    assert set(titles) == set(commands())
+    assert set(titles) == {*commands(), SHARED}
 
 
 @pytest.mark.parametrize("name", sorted(commands()))
 def test_every_option_is_listed_and_no_other(name):
     listed = [row[0] for row in rows(section(page("commands.md"), name))]
 
-    assert {cell.strip("`").split()[0] for cell in listed} == spellings(commands()[name].params)
+    own = {cell.strip("`").split()[0] for cell in listed}
+    shared = {row[0].strip("`").split()[0] for row in rows(section(page("commands.md"), SHARED))}
+    has = spellings(commands()[name].params)
+    assert own <= has <= own | shared
     assert f"piwheels-node {name} [OPTIONS]" in page("commands.md")
 
 
@@ -165,10 +203,13 @@ def test_the_options_before_the_command_are_named():
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_examples_call_commands_and_options_that_exist(path):
     known = commands()
-    for call in re.findall(r"piwheels-node ((?:standalone|build)\b[^\n`]*)", path.read_text()):
-        name, *rest = call.split()
-        options = {word.partition("=")[0] for word in rest if word.startswith("--")}
-        assert options <= spellings(known[name].params), call
+    first = {name.split()[0] for name in known}
+    for call in re.findall(rf"piwheels-node ((?:{'|'.join(first)})\b[^\n`]*)", path.read_text()):
+        words = [word for word in call.split("  ")[0].split() if word != "[OPTIONS]"]
+        names = [name for name in known if words[: len(name.split())] == name.split()]
+        options = {word.partition("=")[0] for word in words if word.startswith("--")}
+        assert names, call
+        assert options <= spellings(known[max(names, key=len)].params), call
 
 
 # --- files and targets ---------------------------------------------------------------------------------
@@ -271,7 +312,9 @@ def test_every_dependency_has_its_debian_name_beside_it():
     assert len(dependencies()) > 15
     assert [name for name, _, comment in dependencies() if not comment] == []
     for name, _, comment in dependencies():
-        assert comment.startswith(NOT_IN_DEBIAN) or re.fullmatch(r"[a-z0-9][a-z0-9.+-]+", comment), name
+        assert comment.startswith(NOT_IN_DEBIAN) or re.fullmatch(
+            r"[a-z0-9][a-z0-9.+-]+(, [a-z0-9.+-]+)*", comment
+        ), name
 
 
 def test_what_runs_depends_on_nothing_that_debian_lacks():
