@@ -55,6 +55,15 @@ def new_postgres(postgres_cluster: Cluster, _numbers: Iterator[int]) -> Iterator
 
 
 @pytest.fixture
+def bare_postgres(postgres_cluster: Cluster, _numbers: Iterator[int]) -> Iterator[str]:
+    """The URL of a new database without tables."""
+    name = f"bare_{next(_numbers)}"
+    _do(postgres_cluster, f"CREATE DATABASE {name}")
+    yield postgres_cluster.url(name)
+    _do(postgres_cluster, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
 def own_cluster() -> Iterator[Cluster]:
     """A cluster for this test alone, which may stop and start it."""
     with tempfile.TemporaryDirectory(prefix="pg-data-") as directory:

@@ -3,22 +3,26 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, inspect, select, text
 
+from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.errors import StorageError
 from piwheels_node.master.database import migrations
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.migrations import upgrade
-from piwheels_node.master.database.models import Model
+from piwheels_node.master.database.models import Builder, Job, Model
 
 
 @pytest.fixture
@@ -28,21 +32,37 @@ def path(tmp_path):
     return found
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request, tmp_path):
+    """The URL of a database without tables, of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/master.db"
+    return request.getfixturevalue("bare_postgres")
+
+
+def engine_of(url):
+    return create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+
+
 def statements(path):
-    """What SQLite says the tables and indexes are, without the order of constraints in a table."""
+    """What SQLite says the tables and indexes are; the columns and constraints of a table in no order."""
     connection = sqlite3.connect(path)
     rows = connection.execute(
         "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != 'alembic_version'"
     ).fetchall()
     connection.close()
-    return {
-        name: sorted(line.strip().rstrip(",") for line in sql.replace(" (\n", " \n").splitlines())
-        for name, sql in rows
-    }
+    return {name: parts(sql) for name, sql in rows}
 
 
-def test_the_migrations_make_what_the_models_say(path):
-    engine = create_engine(f"sqlite:///{path}")
+def parts(sql):
+    """A column that was added later is on the line of the one before it, after all constraints."""
+    head, _, body = " ".join(sql.split()).partition("(")
+    return [head.strip(), *sorted(re.split(r", (?![^(]*\))", body.removesuffix(")").strip()))]
+
+
+def test_the_migrations_make_what_the_models_say(empty_url):
+    Database.open(empty_url).close()
+    engine = engine_of(empty_url)
     with engine.connect() as connection, warnings.catch_warnings():
         # SQLAlchemy cannot read an index with an expression back: the next test compares that one.
         warnings.filterwarnings("ignore", ".*expression-based index")
@@ -66,6 +86,46 @@ def test_sqlite_has_the_very_same_statements_for_both(path, tmp_path):
     assert "ix_job_ready" in statements(path)
 
 
+def test_several_masters_that_start_at_once_migrate_once(empty_url):
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(lambda _: Database.open(empty_url), range(4)))
+    for database in opened:
+        with database.read() as session:
+            assert session.execute(text("SELECT version_num FROM alembic_version")).all() == [
+                (migrations.HEAD,)
+            ]
+        database.close()
+
+
+def test_the_first_revision_becomes_the_newest_with_its_jobs_counted(empty_url):
+    engine = engine_of(empty_url)
+    with engine.begin() as connection:
+        command.upgrade(upgrade.config_for(connection), "0001")
+        for statement in OLD_ROWS.split(";"):
+            connection.execute(text(statement))
+    engine.dispose()
+    with Database.open(empty_url) as database, database.read() as session:
+        counters = session.execute(text("SELECT name, value FROM counter ORDER BY name")).all()
+        assert counters == [("jobs.failed", 1), ("jobs.ready", 2), ("jobs.ready.1", 2)]
+        builder = session.get_one(Builder, 1)
+        assert (builder.state, builder.mode, builder.slots) == (BuilderState.ACTIVE, Mode.RUN, 1)
+        assert [job.memory_class for job in session.scalars(select(Job))] == [0, 0, 0]
+
+
+OLD_ROWS = """
+INSERT INTO project VALUES (1, 'p', 0);
+INSERT INTO release SELECT n, 1, '1.' || n FROM (SELECT 1 AS n UNION SELECT 2 UNION SELECT 3) AS three;
+INSERT INTO pypi_file (id, release_id, filename, url) SELECT id, id, version, 'u' FROM release;
+INSERT INTO builder (id, name, created_at) VALUES (1, 'pi', '2026-01-01 00:00:00.000000');
+INSERT INTO target VALUES (1, 't', '2026-01-01 00:00:00.000000');
+INSERT INTO job (id, release_id, target_id, sdist_id, state, priority, created_at, not_before_at, attempts,
+                 losses)
+  SELECT id, id, 1, id, CASE WHEN id = 3 THEN 'failed' ELSE 'ready' END, 0, '2026-01-01 00:00:00.000000',
+         '2026-01-01 00:00:00.000000', 0, 0 FROM release;
+INSERT INTO counter VALUES ('jobs.ready', 2), ('jobs.failed', 1)
+"""
+
+
 def test_opening_again_changes_nothing_and_needs_no_alembic(path):
     before = path.read_bytes()
     code = (
@@ -84,20 +144,21 @@ def test_the_newest_revision_is_the_one_that_opening_looks_for(path):
     engine.dispose()
 
 
-def test_a_newer_database_is_refused_with_a_hint_and_left_alone(path):
-    connection = sqlite3.connect(path)
-    connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.commit()
-    connection.close()
-    before = path.read_bytes()
+def test_a_newer_database_is_refused_with_a_hint_and_left_alone(empty_url):
+    Database.open(empty_url).close()
+    engine = engine_of(empty_url)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StorageError, match="newer piwheels-node") as caught:
-        Database.open(f"sqlite:///{path}")
+        Database.open(empty_url)
 
     assert "upgrade piwheels-node" in str(caught.value)
-    assert path.read_bytes() == before
+    with engine.begin() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
+    engine.dispose()
 
 
-def test_a_migration_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_migration_that_fails_leaves_nothing_behind(empty_url, monkeypatch):
     def half(connection, where):
         connection.exec_driver_sql("CREATE TABLE job (id INTEGER)")
         raise StorageError("no", where=where)
@@ -105,9 +166,20 @@ def test_a_migration_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(upgrade, "to_head", half)
         with pytest.raises(StorageError, match="no"):
-            Database.open(f"sqlite:///{tmp_path}/master.db")
+            Database.open(empty_url)
 
-    Database.open(f"sqlite:///{tmp_path}/master.db").close()
+    Database.open(empty_url).close()
+
+
+def test_another_programs_tables_are_refused_and_kept(empty_url):
+    engine = engine_of(empty_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE photo (id INTEGER)"))
+    with pytest.raises(StorageError, match="another program"):
+        Database.open(empty_url)
+
+    assert inspect(engine).get_table_names() == ["photo"]
+    engine.dispose()
 
 
 def test_a_directory_with_a_percent_sign_is_no_trouble(tmp_path):
