@@ -83,6 +83,12 @@ class Cluster:
                 raise RuntimeError(f"PostgreSQL does not start: {(self.directory / 'log').read_text()}")
             time.sleep(0.02)
 
+    def revive(self) -> None:
+        """Start it where it has ended by itself."""
+        if self._process is not None and self._process.poll() is not None:
+            self._process = None
+            self.start()
+
     @property
     def is_running(self) -> bool:
         """True between `start` and `stop`."""
