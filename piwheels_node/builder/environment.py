@@ -51,6 +51,7 @@ from piwheels_node.builder.halt import Halt
 from piwheels_node.builder.interpreter import Interpreter
 from piwheels_node.builder.seal import is_intact, seal
 from piwheels_node.builder.source import check_requirement
+from piwheels_node.builder.trust import pip_options, pip_variables
 from piwheels_node.core.errors import BuildError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.settings import CacheSettings
@@ -198,9 +199,10 @@ class EnvironmentCache:
             command += ["--disable-pip-version-check", "--no-python-version-warning", "--report", str(report)]
             command += ["--index-url", self.index_url] if self.index_url else []
             command += ["--extra-index-url", self.extra_index_url] if self.extra_index_url else []
-            command += ["--cert", str(self.certificates)] if self.certificates else []
+            command += pip_options(self.certificates) if self.certificates else []
+            variables = pip_variables(self.certificates) if self.certificates else {}
             with said.open("wb") as output:
-                code = self._call([*command, *wanted], output, stop, TMPDIR=str(work))
+                code = self._call([*command, *wanted], output, stop, TMPDIR=str(work), **variables)
             if code != 0:
                 raise _unresolved(said.read_text(errors="replace"), wanted)
             pins = sorted(map(_pin, json.loads(report.read_text())["install"]), key=str)

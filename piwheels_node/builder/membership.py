@@ -20,14 +20,13 @@ import fcntl
 import ipaddress
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from piwheels_node.builder.machine import this_machine
+from piwheels_node.builder.trust import believed_by_pip
 from piwheels_node.client import MasterClient
 from piwheels_node.client.pinning import fetch_certificate, split_token
 from piwheels_node.core.builders import BuilderState
@@ -39,11 +38,6 @@ _STATE = "master.json"
 _LOCK = "lock"
 _CERTIFICATES = "certificates.pem"
 _ROOM_BYTES = 64 << 10
-_ASK_PIP = (
-    "from pip._internal.commands import create_command\n"
-    "from pip._vendor import certifi\n"
-    "print(create_command('install').parser.get_default_values().cert or certifi.where())"
-)
 
 
 @dataclass(frozen=True)
@@ -148,14 +142,7 @@ def certificates_for_pip(data: Path, membership: Membership) -> Path | None:
     if membership.certificate is None:
         return None
     path = data / MEMBERSHIP / _CERTIFICATES
-    trusted = _trusted_by_pip()
-    try:
-        known = trusted.read_bytes() if trusted else b""
-    except OSError as error:
-        raise StorageError(
-            f"the certificates that pip believes cannot be read: {error.strerror}", where=str(trusted)
-        ) from error
-    _write(path, known + b"\n" + membership.certificate.encode(), 0o644)
+    _write(path, believed_by_pip() + b"\n" + membership.certificate.encode(), 0o644)
     return path
 
 
@@ -250,16 +237,3 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
         raise StorageError(f"this cannot be written: {error.strerror}", where=str(path)) from error
-
-
-def _trusted_by_pip() -> Path | None:
-    """The file of certificates that pip uses: its own setting `cert`, else the one that it comes with.
-
-    pip's own code is asked, because only that knows its many sources; on Debian it names the system's.
-    """
-    command = [sys.executable, "-I", "-c", _ASK_PIP]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return Path(answer.stdout.strip())
