@@ -130,8 +130,9 @@ class Shortcut:
         try:
             yield
         except DBAPIError as error:
-            if error.connection_invalidated and not self._connection.invalidated:
-                self._connection.invalidate(error.orig)
+            connection = self._connection
+            if error.connection_invalidated and not (connection.closed or connection.invalidated):
+                connection.invalidate(error.orig)
             raise
 
 

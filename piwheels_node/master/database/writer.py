@@ -195,6 +195,7 @@ class Writer:
             tally.write(shortcut)
             if tally.topics:
                 self._backend.announce(shortcut.run_many, self._origin, tally.topics)
+            shortcut.settle()  # so that only the connection can fail from here on
         except BaseException:
             shortcut.close()
             with contextlib.suppress(SQLAlchemyError):  # the connection may be gone
