@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,13 +64,52 @@ def bare_postgres(postgres_cluster: Cluster, _numbers: Iterator[int]) -> Iterato
     _do(postgres_cluster, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture
-def own_cluster() -> Iterator[Cluster]:
-    """A cluster for this test alone, which may stop and start it."""
+@pytest.fixture(scope="session")
+def _second_cluster() -> Iterator[Cluster]:
     with tempfile.TemporaryDirectory(prefix="pg-data-") as directory:
         os.chmod(directory, 0o755)
-        with Cluster(Path(directory) / "cluster") as cluster:
+        with Cluster(Path(directory) / "cluster", synchronous_commit="on") as cluster:
             yield cluster
+
+
+class OwnCluster:
+    """A cluster that a test may stop and start; its databases are dropped after the test."""
+
+    def __init__(self, cluster: Cluster, numbers: Iterator[int]) -> None:
+        self._cluster = cluster
+        self._numbers = numbers
+        self._made: list[str] = []
+        self._runs = True
+
+    def create_database(self, name: str) -> str:
+        """Make a database without tables, and give its URL."""
+        self._made.append(f"{name}_{next(self._numbers)}")
+        return self._cluster.create_database(self._made[-1])
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it as `Cluster.stop` does."""
+        self._cluster.stop(how)
+        self._runs = False
+
+    def start(self) -> None:
+        """Start it again."""
+        if not self._runs:
+            self._cluster.start()
+            self._runs = True
+
+    def clean(self) -> None:
+        """Leave it as the next test wants it."""
+        self.start()
+        for name in self._made:
+            _do(self._cluster, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def own_cluster(_second_cluster: Cluster, _numbers: Iterator[int]) -> Iterator[OwnCluster]:
+    """A cluster that this test alone uses now, and may stop and start."""
+    own = OwnCluster(_second_cluster, _numbers)
+    yield own
+    own.clean()
 
 
 def _do(cluster: Cluster, statement: str) -> None:

@@ -60,6 +60,9 @@ _STORAGE = {
     "25006": ("the database cannot be written", "name the primary server, not a standby"),
     "42501": ("this account may not use the tables", "make the account the owner of the database"),
 }
+_LOST = frozenset({"57P01", "57P02", "57P05", "25P03"})
+"""With these PostgreSQL closes the connection, which the driver does not always see at once."""
+
 _UNAVAILABLE = {
     "40001": "other masters keep changing the same rows",
     "40P01": "other masters keep locking the same rows",
@@ -95,7 +98,19 @@ def make_engines(url: URL) -> tuple[Engine, Engine]:
         pool_timeout=_WAIT_FOR_READER_S,
         pool_pre_ping=True,  # else each of the pool would fail once after a restart of PostgreSQL
     )
+    for engine in (writing, reading):
+        _see_lost_connections(engine)
     return writing, reading
+
+
+def _see_lost_connections(engine: Engine) -> None:
+    dialect: Any = engine.dialect
+    known = dialect.is_disconnect
+
+    def is_disconnect(error: Any, connection: Any, cursor: Any) -> bool:
+        return getattr(error, "sqlstate", None) in _LOST or known(error, connection, cursor)
+
+    dialect.is_disconnect = is_disconnect
 
 
 def driver(url: URL) -> Any:
