@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.builders import BuilderEventKind, BuilderState, Mode
@@ -25,6 +25,9 @@ from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import BuilderOrder, Health, Orders
 from piwheels_node.master import queue
 from piwheels_node.master.database.models import Builder, BuilderEvent, Flag, Job
+from piwheels_node.master.database.session import working
+from piwheels_node.master.database.statements import Statement
+from piwheels_node.master.queue_rows import is_in
 
 MODE_FLAG = "mode"
 SKIPPED_S = 3600.0
@@ -33,6 +36,15 @@ SKIPPED_S = 3600.0
 _SKIPPED_AT_ONCE = 200
 _SKIPPED_MOST = 100
 _STRICTNESS = [Mode.RUN, Mode.DRAIN, Mode.PAUSE]
+
+_STANDING = Statement(
+    select(
+        Builder.state,
+        Builder.mode,
+        Builder.session,
+        select(Flag.value).where(Flag.name == MODE_FLAG).scalar_subquery(),
+    ).where(Builder.id == bindparam("builder"))
+)
 
 
 class UnknownBuilderError(NodeError):
@@ -63,11 +75,6 @@ def builder_named(session: Session, name: str) -> Builder:
     if row is None:
         raise UnknownBuilderError("there is no such builder", where=name, hint="is the name right?")
     return row
-
-
-def in_state(state: JobState) -> ColumnElement[bool]:
-    """Jobs in a state, spelled out in the statement, so that any planner sees that a partial index fits."""
-    return Job.state == bindparam(None, state, type_=Job.state.type, literal_execute=True)
 
 
 def record(session: Session, builder_id: int, kind: BuilderEventKind, now: datetime, **detail: Any) -> None:
@@ -108,7 +115,7 @@ def order_all(session: Session, order: BuilderOrder, now: datetime) -> None:
 
 def skip_builder(session: Session, builder: Builder, now: datetime) -> list[int]:
     """Cancel the jobs that a builder holds; gives their ids. Its tokens are void, and it is told to stop."""
-    return _skip(session, select(Job).where(in_state(JobState.LEASED), Job.builder_id == builder.id), now)
+    return _skip(session, select(Job).where(is_in(JobState.LEASED), Job.builder_id == builder.id), now)
 
 
 def skip_all(session: Session, now: datetime, before: datetime) -> list[int]:
@@ -116,7 +123,7 @@ def skip_all(session: Session, now: datetime, before: datetime) -> list[int]:
 
     Call it again until it gives none.
     """
-    return _skip(session, select(Job).where(in_state(JobState.LEASED), Job.leased_at <= before), now)
+    return _skip(session, select(Job).where(is_in(JobState.LEASED), Job.leased_at <= before), now)
 
 
 def cancel_job(session: Session, job_id: int, now: datetime) -> bool:
@@ -149,14 +156,13 @@ def may_lease(session: Session, speaker: Speaker) -> bool:
 
     Raises KeyRefusedError where its key was taken back, SupersededError where another process speaks for it.
     """
-    found = session.execute(
-        select(Builder.state, Builder.mode, Builder.session).where(Builder.id == speaker.id)
-    ).one()
-    check_speaker(found.session, speaker.session)
-    if found.state is BuilderState.REVOKED:
+    ((state, mode, session_now, farm),) = working(session).fast(_STANDING, {"builder": speaker.id})
+    check_speaker(session_now, speaker.session)
+    if state is BuilderState.REVOKED:
         raise revoked()
-    runs = found.mode is Mode.RUN and found.state is BuilderState.ACTIVE
-    return runs and farm_mode(session).mode is Mode.RUN
+    return (
+        state is BuilderState.ACTIVE and mode is Mode.RUN and (farm is None or Mode(farm["mode"]) is Mode.RUN)
+    )
 
 
 def check_speaker(session_now: str | None, speaker: str | None) -> None:
@@ -230,6 +236,6 @@ def _skipped(session: Session, builder_id: int, now: datetime) -> list[int]:
     if not skipped:
         return []
     again = session.scalars(
-        select(Job.id).where(Job.id.in_(skipped), in_state(JobState.LEASED), Job.builder_id == builder_id)
+        select(Job.id).where(Job.id.in_(skipped), is_in(JobState.LEASED), Job.builder_id == builder_id)
     )
     return sorted(skipped - set(again))

@@ -29,6 +29,7 @@ from piwheels_node.core.messages import JoinAnswer, JoinRequest, TokenRequest, T
 from piwheels_node.master import control, queue
 from piwheels_node.master.database.models import Builder, Job, JoinToken, Token
 from piwheels_node.master.keys import KeyKind, create_key, find_key
+from piwheels_node.master.queue_rows import is_in
 
 _MOST_TOKENS = 500
 _ANOTHER = "ask for another: `piwheels-node master token new` on the master"
@@ -211,7 +212,7 @@ def _forget_keys(session: Session, builder: Builder, now: datetime) -> list[int]
     )
     jobs = session.scalars(
         select(Job)
-        .where(control.in_state(JobState.LEASED), Job.builder_id == builder.id)
+        .where(is_in(JobState.LEASED), Job.builder_id == builder.id)
         .order_by(Job.id)
         .with_for_update()
     ).all()

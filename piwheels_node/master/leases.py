@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import exists, select
+from sqlalchemy import bindparam, literal_column, select
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.builders import BuilderEventKind, memory_classes_below
@@ -33,11 +34,42 @@ from piwheels_node.master.database.models import (
     Release,
     TargetRow,
 )
+from piwheels_node.master.database.session import working
+from piwheels_node.master.database.statements import Statement
+from piwheels_node.master.queue_rows import is_in
 
 SEEN_EVERY_S = 60.0
 """How exactly it is known when a builder was last seen: a write for every poll would wear out SD cards."""
 
 _JUST_NOW = timedelta(seconds=60)
+
+_ASKED: Any = (  # SQLAlchemy 2.0 and 2.1 type so many columns differently
+    select(
+        Job.release_id,
+        Project.name,
+        Release.version,
+        TargetRow.name,
+        PypiFile.filename,
+        PypiFile.url,
+        PypiFile.sha256,
+        PypiFile.size_bytes,
+        PypiFile.uploaded_at,
+    )
+    .select_from(Job)
+    .join(Release, Job.release_id == Release.id)
+    .join(Project, Release.project_id == Project.id)
+    .join(TargetRow, Job.target_id == TargetRow.id)
+    .join(PypiFile, Job.sdist_id == PypiFile.id)
+    .where(Job.id == bindparam("job"))
+)
+_SUBJECT = Statement(_ASKED)
+_TAKEN = Statement(publish.taken_names_of(bindparam("release")))
+_READY = Statement(
+    select(Job.id)
+    .join(TargetRow, Job.target_id == TargetRow.id)
+    .where(TargetRow.name == bindparam("target"), is_in(JobState.READY))
+    .limit(literal_column("1"))
+)
 
 
 @dataclass(frozen=True)
@@ -175,41 +207,26 @@ def _noted_just_now(session: Session, builder_id: int, kind: BuilderEventKind, n
 
 
 def _message(session: Session, job_id: int, token: str, settings: Settings) -> Lease:
-    row = session.execute(
-        select(
-            Job.release_id, Project.name, Release.version, TargetRow.name.label("target"),
-            PypiFile.filename, PypiFile.url, PypiFile.sha256, PypiFile.size_bytes, PypiFile.uploaded_at,
-        )
-        .select_from(Job)
-        .join(Release, Job.release_id == Release.id)
-        .join(Project, Release.project_id == Project.id)
-        .join(TargetRow, Job.target_id == TargetRow.id)
-        .join(PypiFile, Job.sdist_id == PypiFile.id)
-        .where(Job.id == job_id)
-    ).one()  # fmt: skip
+    fast = working(session).fast
+    ((release_id, project, version, target, *sdist),) = fast(_SUBJECT, {"job": job_id})
+    filename, url, sha256, size_bytes, uploaded_at = sdist
     return Lease(
         job_id=job_id,
         token=token,
-        project=row.name,
-        version=row.version,
-        target=row.target,
+        project=project,
+        version=version,
+        target=target,
         sdist=SdistFile(
-            filename=row.filename,
-            url=row.url,
-            sha256=row.sha256 or "",
-            size_bytes=row.size_bytes,
-            uploaded_at=row.uploaded_at,
+            filename=filename, url=url, sha256=sha256 or "", size_bytes=size_bytes, uploaded_at=uploaded_at
         ),
-        taken_names=publish.taken_names(session, row.release_id),
+        taken_names=sorted({name for (name,) in fast(_TAKEN, {"release": release_id})}),
         expires_in_s=settings.master.lease_s,
         limits=limits(settings),
     )
 
 
 def _has_ready(session: Session, target: str) -> bool:
-    target_id = session.scalar(select(TargetRow.id).where(TargetRow.name == target))
-    ready = exists().where(Job.target_id == target_id, control.in_state(JobState.READY))
-    return bool(session.scalar(select(ready)))
+    return bool(working(session).fast(_READY, {"target": target}))
 
 
 def _target_id(session: Session, name: str, now: datetime) -> int:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, Select, select, union_all, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -170,11 +170,17 @@ def _check_storable(facts: WheelFacts) -> None:
 
 def taken_names(session: Session, release_id: int) -> list[str]:
     """Names of wheels of a release that can never be used again: PyPI's, and those once published here."""
-    ours = session.scalars(select(Wheel.filename).where(Wheel.release_id == release_id))
-    theirs = session.scalars(
-        select(PypiFile.filename).where(PypiFile.release_id == release_id, PypiFile.filename.like("%.whl"))
+    return sorted(set(session.scalars(taken_names_of(release_id))))
+
+
+def taken_names_of(release_id: int | ColumnElement[int]) -> Select[tuple[str]]:
+    """The question for `taken_names`; a name may come twice."""
+    ours = select(Wheel.filename).where(Wheel.release_id == release_id)
+    theirs = select(PypiFile.filename).where(
+        PypiFile.release_id == release_id, PypiFile.filename.like("%.whl")
     )
-    return sorted({*ours, *theirs})
+    both = union_all(ours, theirs).subquery()
+    return select(both.c.filename)
 
 
 def name_is_taken(session: Session, release: Release, filename: str) -> bool:

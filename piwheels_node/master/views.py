@@ -45,6 +45,7 @@ from piwheels_node.master.database.models import (
     TargetRow,
     Wheel,
 )
+from piwheels_node.master.queue_rows import is_in
 
 ALIVE_S = 300.0
 """A builder that was not heard of for this long is not counted, and what it offers does not count."""
@@ -134,7 +135,7 @@ def jobs(session: Session, state: JobState | None, limit: int) -> list[JobView]:
     """
     wanted = select(Job).order_by(Job.id.desc()).limit(min(limit, _MOST))
     if state in _FEW:
-        wanted = wanted.where(control.in_state(state))
+        wanted = wanted.where(is_in(state))
     elif state is not None:
         newest = session.scalar(select(func.max(Job.id))) or 0
         wanted = wanted.where(Job.state == state, Job.id > newest - LOOK_BACK)
@@ -198,7 +199,7 @@ def _builder_views(session: Session, wanted: Select[Any]) -> list[BuilderView]:
         targets[builder_id].append(name)
     in_hand: dict[int, list[int]] = defaultdict(list)
     for job_id, holder_id in session.execute(
-        select(Job.id, Job.builder_id).where(control.in_state(JobState.LEASED), Job.builder_id.in_(ids))
+        select(Job.id, Job.builder_id).where(is_in(JobState.LEASED), Job.builder_id.in_(ids))
     ):
         in_hand[holder_id or 0].append(job_id)
     views = {
