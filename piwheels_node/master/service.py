@@ -189,6 +189,7 @@ class _Application:
 
     def __init__(self, index: Index, context: Context) -> None:
         self._index = index
+        self._context = context
         self._api = make_api(context)
         self._upkeep = Upkeep(context)
 
@@ -205,12 +206,14 @@ class _Application:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
+        self._context.begin()
         upkeep = asyncio.ensure_future(self._upkeep.run())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         upkeep.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await upkeep
+        self._context.end()
         await send({"type": "lifespan.shutdown.complete"})
 
 

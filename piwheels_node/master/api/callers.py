@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Whose key a request shows, remembered for a moment: hundreds of builders show theirs again and again.
+"""Whose key a request shows, remembered for a while: hundreds of builders show theirs again and again.
 
-What is remembered is at most `BELIEVED_S` old, and a builder whose orders, session or key change is forgotten
-at once, in every process (the topics `orders` of `Database.subscribe`). Of a key only its SHA-256 is kept.
+A builder whose orders, session or key change is forgotten at once, in every process: such changes announce
+the topic `orders:<builder>`, and where announcements may have been missed everybody is forgotten. Besides,
+nothing is believed for longer than `BELIEVED_S`. Of a key only its SHA-256 is kept.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Builder, Token
 from piwheels_node.master.keys import KeyKind, digest
 
-BELIEVED_S = 1.5
+BELIEVED_S = 20.0
 _MOST = 10_000
 
 

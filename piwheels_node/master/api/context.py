@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated
@@ -24,6 +26,8 @@ from piwheels_node.master.keys import KeyKind
 from piwheels_node.master.logs import LogFiles
 from piwheels_node.master.pypi import PyPI
 from piwheels_node.master.store import WheelStore
+
+_THREADS = 32
 
 
 def _now() -> datetime:
@@ -46,6 +50,21 @@ class Context:
     callers: Callers = field(default_factory=Callers)
     refusals: Refusals = field(default_factory=Refusals)
     told: dict[int, Told] = field(default_factory=dict)
+
+    def begin(self) -> None:
+        """The event loop runs: listen to what the database announces, and have threads enough to wait in.
+
+        asyncio's own number is that of the cores and four more; a few large wheels that are being checked
+        would keep everybody waiting.
+        """
+        self.database.subscribe(self.callers.announced)
+        self.database.subscribe(self.waiting.announce)
+        threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="api")
+        asyncio.get_running_loop().set_default_executor(threads)
+
+    def end(self) -> None:
+        """The event loop ends: write what is still to be counted."""
+        self.refusals.flush(self.database)
 
 
 @dataclass(frozen=True)

@@ -58,14 +58,12 @@ class Gate:
         self._app = app
         self._here = context
         self._buckets: dict[int, Bucket] = {}
-        self._listens = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        self._listen()
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         try:
             self._check_rate(headers)
@@ -75,12 +73,6 @@ class Gate:
             await _refuse(scope, receive, send, error)
             return
         await self._app(scope, receive, send)
-
-    def _listen(self) -> None:
-        if not self._listens:
-            self._listens = True
-            self._here.database.subscribe(self._here.callers.announced)
-            self._here.database.subscribe(self._here.waiting.announce)
 
     def _check_rate(self, headers: dict[bytes, str]) -> None:
         shown = headers.get(b"authorization", "")
