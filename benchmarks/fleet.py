@@ -18,6 +18,7 @@ import argparse
 import asyncio
 import json
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -39,6 +40,7 @@ from simulator.world import World
 
 _LOOK_S = 0.5
 _GRACE_S = 1.0
+_MOST_ERRORS = 20
 _ENDS = ("built", "failed", "quarantined", "cancelled")
 
 
@@ -50,6 +52,11 @@ class Farm:
     database: str
     masters: list[MasterProcess]
     postmaster: int | None = None
+
+    def errors(self) -> list[str]:
+        """The last lines of all masters that tell of errors."""
+        lines = [line for master in self.masters for line in master.log().splitlines()]
+        return [line for line in lines if line.startswith(("ERROR", "CRITICAL"))][-_MOST_ERRORS:]
 
     def load(self) -> Load:
         """CPU of all masters so far."""
@@ -78,6 +85,7 @@ class Run:
 def main() -> None:
     """Run as the options say; exit code 1 where the account does not close."""
     options = options_of(sys.argv[1:])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # masters end with us
     if options.idle:
         _print(
             {"busy": _live_only(options, 2 * options.builders), "waiting": _live_only(options, 0)}, options
@@ -93,7 +101,7 @@ def main() -> None:
         )
         if not run.in_time:
             made.complaints.insert(0, f"the jobs have not ended within {options.timeout:g} s: {run.ended}")
-        _print(_results(options, run, shared, made), options)
+        _print(_results(options, run, shared, made, farm.errors()), options)
         if options.keep:
             print(f"kept: {farm.data.parent}", file=sys.stderr)
     sys.exit(0 if made.closes else 1)
@@ -168,7 +176,7 @@ def farm_of(options: argparse.Namespace, world: World) -> Iterator[tuple[Farm, l
 
             cluster = stack.enter_context(Cluster(where / "cluster", fsync=True))
             database, postmaster = cluster.create_database("fleet"), cluster.pid
-        keys = fill(database, world, options.builders)
+        keys = fill(database, data, world, options.builders).builders
         settings = {
             "master.lease_s": str(options.lease),
             "master.retry_delay_s": str(options.lease / 10),
@@ -307,6 +315,7 @@ def _results(options: argparse.Namespace, run: Run, shared: Shared, made: accoun
         "account": made.figures,
         "complaints": made.complaints,
         "examples": shared.ledger.examples,
+        "errors": [] if made.closes else errors,
         "closes": made.closes,
     }
 
@@ -324,7 +333,7 @@ def _print(results: dict[str, Any], options: argparse.Namespace) -> None:
         print(json.dumps(results, indent=1))
         return
     for key, value in results.items():
-        if key in {"complaints", "examples"}:
+        if key in {"complaints", "examples", "errors"}:
             for line in account.shown(value):
                 print(f"  {line}")
         elif isinstance(value, dict):

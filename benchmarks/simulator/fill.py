@@ -6,7 +6,9 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, insert, select
@@ -14,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.jobs import EventKind, JobState, Priority
+from piwheels_node.core.places import OPERATOR_KEY
 from piwheels_node.master import keys
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import (
@@ -35,13 +38,21 @@ _CLASSES = (0,) * 17 + (1, 1, 3)
 """Memory classes of jobs, by share: most need little."""
 
 
-def fill(url: str, world: World, builders: int) -> list[str]:
-    """Fill an empty database; gives the keys of builders, named `builder_name(number)`."""
+@dataclass(frozen=True)
+class Keys:
+    """What opens the API. Builder number N, `builder_name(N)`, has the key before that."""
+
+    operator: str
+    builders: list[str]
+
+
+def fill(url: str, data: Path, world: World, builders: int) -> Keys:
+    """Fill an empty database, and put the operator's key where the master of the directory looks for it."""
     now = datetime.now(UTC)
     chance = random.Random(f"{world.seed}/fill")
     made = [f"{chance.getrandbits(192):048x}" for _ in range(builders)]
 
-    def work(session: Session) -> None:
+    def work(session: Session) -> str:
         for model, rows in _rows(world, now, chance):
             for at in range(0, len(rows), _AT_ONCE):
                 session.execute(insert(model), rows[at : at + _AT_ONCE])
@@ -52,10 +63,14 @@ def fill(url: str, world: World, builders: int) -> list[str]:
             session.add(Token(sha256=digest, kind=kind, builder_id=number, created_at=now))
         session.flush()
         _set_sequences(session)
+        return keys.create_key(session, keys.KeyKind.OPERATOR, None, now)
 
     with Database.open(url) as database:
-        database.write(work)
-    return made
+        operator = database.write(work)
+    path = data / OPERATOR_KEY
+    path.parent.mkdir(mode=0o700)
+    path.write_text(f"{operator}\n")
+    return Keys(operator, made)
 
 
 def builder_name(number: int) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from simulator.wire import Address
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_START_S = 30.0
+_START_S = 90.0
 _STOP_S = 20.0
 
 
@@ -32,12 +32,24 @@ class MasterProcess:
         self._log = data.parent / f"master-{self.address.port}.log"
         sets = {"master.port": str(self.address.port), "master.database": database, **settings}
         words = [f"{key}={value}" for key, value in sets.items() if value]
-        self._command = [sys.executable, str(Path(__file__).with_name("serve.py")), str(data), *words]
+        self._command = [
+            sys.executable,
+            "-m",
+            "piwheels_node.cli",
+            "-v",
+            "master",
+            "run",
+            "--data",
+            str(data),
+        ]
+        for word in words:
+            self._command += ["--set", word]
 
     def start(self) -> None:
-        """Start, and wait until it listens; ends this program where it does not."""
+        """Start, and wait until it listens; raises RuntimeError where it does not."""
         environ = {key: value for key, value in os.environ.items() if not key.startswith("PIWHEELS_NODE_")}
         environ["PIWHEELS_NODE_SETTINGS"] = os.devnull
+        began = len(self.log())
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environ
@@ -45,7 +57,7 @@ class MasterProcess:
         deadline = time.monotonic() + _START_S
         while not _listens(self.address):
             if self._process.poll() is not None or time.monotonic() > deadline:
-                sys.exit(f"the master does not start:\n{self.log()}")
+                raise RuntimeError(f"the master does not start:\n{self.log()[began:]}")
             time.sleep(0.02)
 
     def kill(self) -> None:

@@ -131,7 +131,8 @@ class Link:
         try:
             async with asyncio.timeout(wait_s + pace_s):
                 answer = await self._exchange(head, body, cut, pace_s)
-        except (OSError, EOFError, TimeoutError, ValueError) as error:
+        except (OSError, EOFError, TimeoutError, ValueError, RuntimeError) as error:
+            # RuntimeError is what uvloop says where the other side has closed the connection meanwhile
             self.abort()
             self._at = (self._at + 1) % len(self._addresses)
             if cut is None:

@@ -20,7 +20,7 @@ import fleet
 from simulator import account
 from simulator.world import World
 
-SMALL = ["--builders", "20", "--jobs", "100", "--lease", "2", "--scale", "0.002", "--timeout", "60", "--json"]
+SMALL = ["--builders", "20", "--jobs", "100", "--lease", "4", "--scale", "0.002", "--timeout", "90", "--json"]
 FLEET = Path(fleet.__file__)
 COLUMNS = "job_id, builder_id, attempt, started_at, duration_s, outcome"
 BUILT_JOB = "(select id from job where state = 'built' limit 1)"
@@ -29,7 +29,7 @@ BUILT_JOB = "(select id from job where state = 'built' limit 1)"
 def run_fleet(*words):
     """The figures of a run."""
     done = subprocess.run(
-        [sys.executable, str(FLEET), *SMALL, *words], capture_output=True, text=True, check=False, timeout=150
+        [sys.executable, str(FLEET), *SMALL, *words], capture_output=True, text=True, check=False, timeout=200
     )
     assert done.stdout, done.stderr
     results = json.loads(done.stdout)

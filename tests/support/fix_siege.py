@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,6 @@ from sdists import make_wheel
 from piwheels_node.client import MasterClient
 from piwheels_node.core.jobs import Outcome
 from piwheels_node.core.messages import Hello, Lease, LeaseRequest, OfferedTarget, Report, WheelClaim
-from piwheels_node.master import keys
-from piwheels_node.master.database.engine import Database
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -64,11 +61,8 @@ class Siege:
         self.data.mkdir()
         self._made.mkdir()
         database = f"sqlite:///{self.data / 'database.sqlite'}"
-        self.keys = fill(database, World(seed=1, jobs=JOBS, scale=1.0), builders=BUILDERS)
-        with Database.open(database) as opened:
-            self.operator_key = opened.write(
-                lambda session: keys.create_key(session, keys.KeyKind.OPERATOR, None, datetime.now(UTC))
-            )
+        made = fill(database, self.data, World(seed=1, jobs=JOBS, scale=1.0), builders=BUILDERS)
+        self.keys, self.operator_key = made.builders, made.operator
         shown = {f"master.{key}": str(value) for key, value in settings.items() if "__" not in key}
         shown |= {key.replace("__", "."): str(value) for key, value in settings.items() if "__" in key}
         self.master = MasterProcess(self.data, "", {"master.lease_s": str(LEASE_S), **shown})
