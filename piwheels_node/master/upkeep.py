@@ -43,11 +43,13 @@ _log = logging.getLogger(__name__)
 def renew_leases(session: Session, since: datetime, now: datetime, lease_s: float) -> int:
     """Leases that were good at `since`, when builders could last be heard, begin anew; gives how many."""
     until = now + timedelta(seconds=lease_s)
-    renewed = session.scalars(
-        update(Job)
+    ended = (
+        select(Job.id)
         .where(Job.state == JobState.LEASED, Job.lease_until_at > since, Job.lease_until_at < until)
-        .values(lease_until_at=until)
-        .returning(Job.id),
+        .with_for_update(skip_locked=True)  # its builder talks to another master: it needs no help
+    )
+    renewed = session.scalars(
+        update(Job).where(Job.id.in_(ended)).values(lease_until_at=until).returning(Job.id),
         execution_options={"synchronize_session": False},
     )
     return len(renewed.all())
