@@ -290,7 +290,9 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
             raise ended
 
 
-def _results(options: argparse.Namespace, run: Run, shared: Shared, made: account.Account) -> dict[str, Any]:
+def _results(
+    options: argparse.Namespace, run: Run, shared: Shared, made: account.Account, errors: list[str]
+) -> dict[str, Any]:
     figures = shared.figures
     jobs = sum(run.ended.get(state, 0) for state in _ENDS)
     return {
