@@ -45,7 +45,7 @@ class JoinRefusedError(NodeError):
 
 def create_token(session: Session, wanted: TokenRequest, fingerprint: str | None, now: datetime) -> TokenView:
     """Make a join token; `fingerprint` is that of the master's certificate, where it must be pinned."""
-    secret = secrets.token_urlsafe(24)
+    secret = secrets.token_hex(20)  # no dash at the start, which commands would take for an option
     row = JoinToken(
         sha256=_digest(secret),
         created_at=now,

@@ -242,10 +242,10 @@ def ordinary(open_tmp_path, pypi):
     place = open_tmp_path / "ordinary"
     place.mkdir()
     shutil.chown(place, "nobody")
-    return Command(place, pypi, _program_for_all(), user="nobody", group="nogroup", extra_groups=[])
+    return Command(place, pypi, program_for_all(), user="nobody", group="nogroup", extra_groups=[])
 
 
-def _program_for_all():
+def program_for_all():
     """The command by a Python that every user can run: the tests' own, or Debian's with the same packages."""
     packages = Path(click.__file__).parent.parent
     repository = Path(piwheels_node.__file__).parent.parent

@@ -23,10 +23,19 @@ _why = click.option("--why", metavar="TEXT", help="Shown to whoever asks why not
 
 @click.group(
     "builders",
+    invoke_without_command=True,
     epilog="Example: piwheels-node master builders pause pi-7 --why 'its fan is broken'",
 )
-def group() -> None:
-    """Builders: who they are, and what they are told. Orders reach them within seconds."""
+@master_options
+@json_option
+@click.pass_context
+def group(context: click.Context, *, connection: Connection, as_json: bool) -> None:
+    """Builders: who they are, and what they are told. Orders reach them within seconds.
+
+    Without a command it lists them.
+    """
+    if context.invoked_subcommand is None:
+        _list(connection, as_json=as_json)
 
 
 @group.command("list", epilog="Example: piwheels-node master builders list --json")
@@ -34,6 +43,10 @@ def group() -> None:
 @json_option
 def list_builders(*, connection: Connection, as_json: bool) -> None:
     """List the builders, and what they do now."""
+    _list(connection, as_json=as_json)
+
+
+def _list(connection: Connection, *, as_json: bool) -> None:
     with connection.client() as client:
         found = client.builders()
     if as_json:
