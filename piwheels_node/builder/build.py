@@ -117,6 +117,10 @@ class Build:
 
     def _steps(self, hooks: Hooks) -> Wheel:
         """Take the steps in memory where that is likely to do, and again on the disk where it did not."""
+        with self.workshop.compilers.lend(self.lease, self.stop) as hooks.results:
+            return self._steps_somewhere(hooks)
+
+    def _steps_somewhere(self, hooks: Hooks) -> Wheel:
         for in_memory in self.workshop.rooms.choices(self.lease.sdist.size_bytes):
             # The room is gone before anything is reported: what it filled may be the master's disk.
             with self.workshop.rooms.room(in_memory=in_memory) as room:
@@ -127,6 +131,9 @@ class Build:
                     if not (room.in_memory and _is_full(error)):
                         raise
                     hooks.log.write(b"\npiwheels-node: no room in memory; once more, on the disk\n")
+                finally:
+                    with contextlib.suppress(OSError):  # a full disk has its reason by now, or gets it
+                        hooks.results and hooks.results.take_over(room.path)
         raise AssertionError("the last choice is the disk")
 
     def _steps_in(self, room: Room, hooks: Hooks) -> Wheel:

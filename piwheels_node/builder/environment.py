@@ -44,7 +44,7 @@ from installer.destinations import SchemeDictionaryDestination
 from installer.exceptions import InstallerError
 from installer.sources import WheelFile
 
-from piwheels_node.builder.cache import Bound, Held, Shelf
+from piwheels_node.builder.cache import Held, Shelf
 from piwheels_node.builder.downloads import Downloads
 from piwheels_node.builder.files import remove_tree
 from piwheels_node.builder.halt import Halt
@@ -131,7 +131,6 @@ class EnvironmentCache:
         self.stop = stop
         self.resolved = Shelf(root / "resolved")
         self.ready = Shelf(root / "ready", deep=True)
-        self.bound = Bound(self.ready, self.resolved, downloads.shelf)
 
     def get(self, requirements: Sequence[str], *, stop: threading.Event | None = None) -> Environment:
         """The environment for these requirements, made now where there is none; raises BuildError.
@@ -149,10 +148,6 @@ class EnvironmentCache:
             halt=Halt(stop, self.stop),
         )
         return Environment(key, pins, held)
-
-    def shrink(self) -> int:
-        """Evict what was used least recently until everything kept fits; gives the bytes freed."""
-        return self.bound.shrink(self.settings.max_bytes)
 
     def _wanted(self, requirements: Sequence[str]) -> tuple[str, ...]:
         """The requirements that hold for the interpreter, in one spelling and order."""

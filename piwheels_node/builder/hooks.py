@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from piwheels_node.builder.compiled import MOUNTED, Results
 from piwheels_node.builder.diagnosis import diagnose
 from piwheels_node.builder.environment import Environment
 from piwheels_node.builder.files import open_plain, remove_tree
@@ -68,6 +69,7 @@ class Hooks:
         self.usage = Usage()
         self.evidence_line: int | None = None
         self.room: Room | None = None
+        self.results: Results | None = None
         self._entered_at = 0
         self._memory_bytes = build_memory_bytes(workshop.settings.builder, workshop.sandbox.machine_bytes())
         self._cores = compilers(workshop.settings.builder, self._memory_bytes)
@@ -118,6 +120,7 @@ class Hooks:
             variables=self._variables(),
             stop=self.stop,
             pause=self.pause,
+            reading={MOUNTED: self.results.kept} if self.results else {},
         )
         self._add_usage(run)
         if run.stopped:
@@ -152,8 +155,9 @@ class Hooks:
         """The environment of package code: nothing of ours, and all that makes builds the same twice."""
         uploaded_at = self.lease.sdist.uploaded_at
         jobs = str(self._cores)
+        path = "/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return {
-            "PATH": "/env/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": path,
             "HOME": "/home/builder",
             "USER": "builder",
             "LC_ALL": "C.UTF-8",
@@ -172,6 +176,7 @@ class Hooks:
             "GOMAXPROCS": jobs,
             "OMP_NUM_THREADS": jobs,
             "PIP_NO_INDEX": "1",
+            **(self.results.variables(path) if self.results else {}),
         }
 
     def _limit(self, reason: FailureReason) -> str | None:

@@ -27,6 +27,7 @@ import stat
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -163,16 +164,20 @@ class Sandbox:
         variables: dict[str, str],
         stop: threading.Event,
         pause: Gate | None = None,
+        reading: Mapping[str, Path] | None = None,
     ) -> Run:
         """Run the hook with `arguments`; `build` is bound to /build, `environment` to /env, read-only.
 
-        Returns when the last process of the sandbox is gone. While `pause` is closed all of them stand still.
+        So are the directories of `reading`, to the names that they have there. Returns when the last process
+        of the sandbox is gone. While `pause` is closed all of them stand still.
         """
         command = ["/env/bin/python", "-s", "-P", "/hook.py", *arguments]
         disk = Disk(build, most_bytes=bounds.disk_bytes, every_s=bounds.disk_check_s)
         started = time.monotonic()
         with contextlib.ExitStack() as closing:
-            process, family, hold = self._launch(self._bwrap(build, environment, variables), command)
+            process, family, hold = self._launch(
+                self._bwrap(build, environment, variables, reading or {}), command
+            )
             closing.callback(hold.close)
             if family is None:
                 log.write(process.communicate()[0])
@@ -269,7 +274,11 @@ class Sandbox:
         )
 
     def _bwrap(
-        self, build: Path | None, environment: Path | None, variables: dict[str, str] | None = None
+        self,
+        build: Path | None,
+        environment: Path | None,
+        variables: dict[str, str] | None = None,
+        reading: Mapping[str, Path] | None = None,
     ) -> list[str]:
         tmp_bytes = str(self.settings.tmp_bytes)
         command = [
@@ -303,6 +312,8 @@ class Sandbox:
         if build and environment:
             command += ["--bind", str(build), "/build", "--ro-bind", str(environment), "/env"]
             command += ["--chdir", "/build"]
+        for place, directory in (reading or {}).items():
+            command += ["--ro-bind", str(directory), place]
         for name, value in (variables or {}).items():
             command += ["--setenv", name, value]
         return [*command, "--remount-ro", "/"]

@@ -337,7 +337,7 @@ class BuilderService:
                 self.observer.started(lease)
             answer = assignment.carry_out()
             if not self._stop.is_set():
-                self.workshop.environments.shrink()
+                self.workshop.shrink()
         finally:
             with self._guard:
                 self._working.remove(assignment)

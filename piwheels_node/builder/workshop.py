@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from piwheels_node.builder.cache import Bound
+from piwheels_node.builder.compiled import CompilerCache
 from piwheels_node.builder.downloads import Downloads
 from piwheels_node.builder.environment import EnvironmentCache
 from piwheels_node.builder.files import remove_tree
@@ -77,6 +79,14 @@ class Workshop:
             certificates=certificates,
             stop=stop,
         )
+        self.compilers = CompilerCache(root / "compiled", interpreter.target, settings.cache, stop)
+        self._bound = Bound(
+            self.environments.ready, self.environments.resolved, self.downloads.shelf, self.compilers.shelf
+        )
+
+    def shrink(self) -> int:
+        """Evict what was used least recently until all that is kept fits; gives the bytes freed."""
+        return self._bound.shrink(self.settings.cache.max_bytes)
 
     def close(self) -> None:
         """Let go of connections, and of memory."""

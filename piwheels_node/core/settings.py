@@ -127,7 +127,14 @@ class BuilderSettings:
 class CacheSettings:
     """What the builder keeps between builds."""
 
-    max_bytes: int = _setting(2 << 30, "Bound of all build environments and downloads kept.", least=0)
+    max_bytes: int = _setting(
+        2 << 30, "Bound of all build environments, downloads and compiler results kept.", least=0
+    )
+    compiled: str = _setting(
+        "sdist",
+        "Whose compiler results a build may use, where ccache is installed: those of the same sdist, of "
+        "any version of the project, or none; sdist, project or nothing.",
+    )
     resolve_max_age_s: float = _setting(
         86400.0, "How long the answer to 'which wheels satisfy these requirements' is believed.", least=0
     )

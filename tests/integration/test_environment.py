@@ -14,6 +14,7 @@ import pytest
 from sdists import make_backend_wheel, make_sdist, make_wheel
 
 from piwheels_node.builder import seal
+from piwheels_node.builder.cache import Bound
 from piwheels_node.builder.downloads import Downloads
 from piwheels_node.builder.environment import EnvironmentCache
 from piwheels_node.builder.files import remove_tree
@@ -39,6 +40,11 @@ def environments(tmp_path, pypi):
     )
     yield cache
     downloads.close()
+
+
+def shelves(environments):
+    """The bound of all that a cache of environments keeps."""
+    return Bound(environments.ready, environments.resolved, environments.downloads.shelf)
 
 
 def test_an_environment_holds_the_requirements_and_what_they_require(environments, pypi, tmp_path):
@@ -148,9 +154,7 @@ def test_a_builder_that_is_killed_at_any_moment_leaves_nothing_that_is_believed(
     made = environments.get(["tinybuild"])
     assert is_intact(made.path, made.path.parent / "seal.json")
     made.close()
-    object.__setattr__(environments.settings, "max_bytes", 0)
-    environments.bound._counted = None
-    environments.shrink()
+    shelves(environments).shrink(0)
     assert not list(environments.root.glob("*/*"))
 
 
@@ -253,9 +257,8 @@ def test_what_was_used_least_recently_is_evicted_first_and_nothing_that_is_in_us
     for entry in environments.downloads.shelf.root.iterdir():
         os.utime(entry, (time.time() - 9e5,) * 2)
     kept = sum(entry.size_bytes for entry in environments.ready.entries())
-    object.__setattr__(environments.settings, "max_bytes", kept - 1)
 
-    assert environments.shrink() > 0
+    assert shelves(environments).shrink(kept - 1) > 0
 
     assert not old.path.exists()
     assert new.path.exists()
