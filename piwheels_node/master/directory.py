@@ -3,6 +3,7 @@
 
     lock        locked by everybody who serves the directory: alone where the database is a file in it,
                 together where masters share a PostgreSQL
+    running     locked by every master that runs, so that the first of them knows that it is
     instance    the number of the database that this directory belongs to
 
 A wheel store without its database, or with another one, would lose wheels or publish other bytes under
@@ -22,6 +23,7 @@ from piwheels_node.core.settings import Settings
 
 DATABASE = "database.sqlite"
 LOCK = "lock"
+RUNNING = "running"
 INSTANCE = "instance"
 
 
@@ -71,6 +73,18 @@ def hold(data: Path, *, shared: bool) -> IO[str]:
         file.write(f"{os.getpid()}\n")
         file.flush()
     return file
+
+
+def attend(data: Path) -> tuple[IO[str], bool]:
+    """Be one of the masters that run here, for as long as the file is open; and whether there was none."""
+    file = (data / RUNNING).open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_first = True
+    except OSError:
+        is_first = False
+    fcntl.flock(file, fcntl.LOCK_SH)  # waits for another one that has just found that it is the first
+    return file, is_first
 
 
 def belong(data: Path, instance: str, *, has_wheels: bool) -> None:

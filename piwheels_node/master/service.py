@@ -70,7 +70,9 @@ class Master:
         with contextlib.ExitStack() as opened:
             opened.enter_context(directory.hold(data, shared=directory.is_shared(settings)))
             self._database = opened.enter_context(Database.open(directory.database_url(data, settings)))
-            instance = self._take_up()
+            running, is_first = directory.attend(self._data)
+            opened.enter_context(running)
+            instance = self._take_up(is_first=is_first)
             pypi = PyPI(
                 settings.pypi.index_url,
                 timeout_s=settings.pypi.timeout_s,
@@ -160,11 +162,14 @@ class Master:
     ) -> None:
         self.stop()
 
-    def _take_up(self) -> str:
-        """See that database and directory belong together, and renew leases; gives the database's number."""
+    def _take_up(self, *, is_first: bool) -> str:
+        """See that database and directory belong together; gives the database's number.
+
+        Leases are renewed by the first master only: where others run, builders have been talking to them.
+        """
 
         def begin(session: Session) -> tuple[str, bool, int]:
-            return _begin(session, self._settings.master.lease_s)
+            return _begin(session, self._settings.master.lease_s if is_first else None)
 
         try:
             instance, has_wheels, renewed = self._database.write(begin)
@@ -217,12 +222,15 @@ class _Application:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _begin(session: Session, lease_s: float) -> tuple[str, bool, int]:
-    """The number of the database, which is drawn where it is new; whether it has wheels; leases renewed."""
+def _begin(session: Session, lease_s: float | None) -> tuple[str, bool, int]:
+    """The number of the database, which is drawn where it is new; whether it has wheels; leases renewed.
+
+    Without `lease_s` none is.
+    """
     row = session.get(Counter, _INSTANCE)
     if row is None:
         row = Counter(name=_INSTANCE, value=secrets.randbits(48))
         session.add(row)
     wheels = session.get(Counter, "wheels")
-    renewed = renew_after_start(session, datetime.now(UTC), lease_s)
+    renewed = renew_after_start(session, datetime.now(UTC), lease_s) if lease_s else 0
     return f"{row.value:x}", wheels is not None and wheels.value > 0, renewed

@@ -67,6 +67,20 @@ def test_a_master_that_was_killed_holds_nothing(tmp_path, hold_elsewhere):
         assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
 
 
+def test_only_the_first_master_that_runs_is_told_so(tmp_path):
+    first, is_first = directory.attend(tmp_path)
+    second, is_second_first = directory.attend(tmp_path)
+    assert (is_first, is_second_first) == (True, False)
+    first.close()
+    third, is_third_first = directory.attend(tmp_path)
+    assert not is_third_first  # the second one still runs
+    second.close()
+    third.close()
+    again, is_first = directory.attend(tmp_path)
+    assert is_first
+    again.close()
+
+
 def test_a_directory_without_an_owner_becomes_that_of_its_first_database(tmp_path):
     directory.belong(tmp_path, "abc", has_wheels=False)
     directory.belong(tmp_path, "abc", has_wheels=True)
