@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Every package of the hostile corpus ends with its own reason, and leaves the host as it was.
 
-With control groups (where this machine lets us make one: root, and cgroup v2) and without.
+With control groups (where some were delegated to us, or nobody manages those that there are) and without.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -18,40 +19,44 @@ from fix_builds import Builds
 from fix_pypi import HomeMadePyPI
 from sdists import c_extension, make_sdist
 
-from piwheels_node.builder.cgroups import own_group
+from piwheels_node.builder.cgroups import Groups, own_group
 from piwheels_node.builder.processes import Family
 from piwheels_node.core.failure import FailureReason
 
 
-def made_group():
-    """A control group of our own, below the one that we are in."""
+@contextlib.contextmanager
+def groups():
+    """A value of `builder.cgroup` with which builds get control groups, and the directory of those."""
+    delegated = Groups.find()
+    if delegated:
+        yield "", delegated.base
+        return
     own = own_group()
-    if own is None:
-        pytest.skip("no cgroup v2 is mounted here")
-    group = own / f"piwheels-node-test-{os.getpid()}"
+    if own is None or Path("/run/systemd/system").exists():
+        pytest.skip("no control group was delegated to us: systemd-run -p Delegate=yes pytest")
+    made = own / f"piwheels-node-test-{os.getpid()}"
     try:
-        group.mkdir()
+        made.mkdir()
     except OSError as error:
         pytest.skip(f"no control group can be made here: {error}")
-    return group
+    yield str(made), made
+    made.rmdir()
 
 
 @pytest.fixture(scope="module", params=["cgroup", "none"])
 def confined(request):
     """A workshop with small limits, with control groups or without."""
-    group = made_group() if request.param == "cgroup" else None
-    pypi = HomeMadePyPI()
-    with tempfile.TemporaryDirectory(prefix="piwheels-node-test-") as directory:
-        root = Path(directory)
+    with contextlib.ExitStack() as closing:
+        setting, group = closing.enter_context(groups()) if request.param == "cgroup" else ("none", None)
+        pypi = HomeMadePyPI()
+        closing.callback(pypi.close)
+        root = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="piwheels-node-test-")))
         root.chmod(0o755)
-        builds = Builds(root / "builder", pypi, cgroup=str(group or "none"), **LIMITS)
+        builds = Builds(root / "builder", pypi, cgroup=setting, **LIMITS)
+        closing.callback(builds.close)
         builds.group = group
         assert (builds.workshop.sandbox.groups is None) == (group is None)
         yield builds
-        builds.close()
-    pypi.close()
-    if group:
-        group.rmdir()
 
 
 class Host:
