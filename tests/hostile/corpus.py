@@ -5,7 +5,7 @@ Each is one sdist, made on the fly by `sdists.make_sdist`: `setup` runs in its b
 asked for requirements. `reason` is None where the package does no harm and may well be built. `limits` are
 settings of the builder that differ from LIMITS, which are small so that they are met within seconds.
 
-test_hostile.py builds every one, with control groups and without, and compares the host before and after.
+test_corpus.py builds every one, with control groups and without, and compares the host before and after.
 """
 
 from __future__ import annotations

@@ -1,52 +1,21 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Packages that try what they must not, each a home-made sdist built by a real farm in the real sandbox.
+"""What package code cannot see, reach or change, each tried by a home-made sdist that a real farm builds.
 
-Every one must end with the right reason, and nothing that it tried may have happened.
+Packages that exhaust, deceive or break something are in the hostile corpus: test_corpus.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import threading
 import time
-from pathlib import Path
 
 import pytest
-from fix_farm import Farm
 from sdists import c_extension, make_sdist, make_wheel
 
 from piwheels_node.core.failure import FailureReason as Reason
 from piwheels_node.core.jobs import JobState
-
-
-def processes_with(mark):
-    """Numbers of the processes whose command line has `mark` in it."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if mark.encode() in path.read_bytes():
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return [number for number in found if number != os.getpid()]
-
-
-def gone(mark):
-    """True once no process with `mark` is left; the kernel may need a moment."""
-    deadline = time.monotonic() + 2
-    while processes_with(mark) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not processes_with(mark)
-
-
-def nothing_left(farm):
-    """True once no build has a directory; it is removed right after the report."""
-    deadline = time.monotonic() + 5
-    while farm.rooms() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not farm.rooms()
 
 
 def reason_of(job):
@@ -172,24 +141,6 @@ def test_the_environment_of_the_builder_is_not_inherited(farm, tmp_path, monkeyp
     assert "'SOURCE_DATE_EPOCH', '1704164645'" in farm.log(job)
 
 
-def test_a_process_that_is_left_behind_ends_with_the_build(farm, tmp_path):
-    mark = f"left-behind-{os.getpid()}"
-    setup = (
-        "import os, sys\n"
-        "if os.fork() == 0:\n"
-        "    os.setsid()\n"
-        "    if os.fork() == 0:\n"
-        f"        os.execv(sys.executable, ['python', '-c', 'import time; time.sleep(600)', {mark!r}])\n"
-        "    os._exit(0)\n"
-        "import time; time.sleep(0.3)\n"
-    )
-
-    job = farm.build(make_sdist(tmp_path, "daemon", "1.0", setup=setup))
-
-    assert job.state is JobState.BUILT
-    assert gone(mark)
-
-
 def test_another_build_s_files_are_not_to_be_seen(farm, tmp_path):
     waiting = "import time; open('/build/src/secret', 'w').write('s3cret'); time.sleep(1.5)"
     slow = make_sdist(tmp_path, "slow", "1.0", setup=waiting)
@@ -250,45 +201,6 @@ def test_a_wheel_that_is_a_link_to_a_secret_is_not_read(farm, tmp_path):
     assert reason_of(job) in {Reason.WHEEL_INVALID, Reason.WHEEL_WRONG_NAME}
 
 
-@pytest.mark.parametrize(
-    ("setup", "reason"),
-    [
-        ("config['name'] = 'victim'", Reason.WHEEL_WRONG_NAME),
-        ("config['version'] = '2.0'", Reason.WHEEL_WRONG_NAME),
-        ("config['tag'] = 'cp27-cp27m-win32'", Reason.WHEEL_WRONG_ARCH),
-        ("config['filename'] = '../escaped-1.0-py3-none-any.whl'", Reason.WHEEL_INVALID),
-        ("config['filename'] = '../../escaped-1.0-py3-none-any.whl'", Reason.SANDBOX_DENIED),
-    ],
-)
-def test_a_wheel_that_is_not_what_was_asked_for_is_refused(farm, tmp_path, setup, reason):
-    job = farm.build(make_sdist(tmp_path, "liar", "1.0", setup=setup))
-
-    assert reason_of(job) is reason
-
-
-def test_an_answer_that_is_nonsense_is_bad_metadata(farm, tmp_path):
-    setup = "import os, json; open('/build/answer.json', 'w').write('[' * 10000)"
-
-    job = farm.build(make_sdist(tmp_path, "babbler", "1.0", setup=setup))
-
-    assert job.state is JobState.FAILED
-    assert reason_of(job) in {Reason.BAD_METADATA, Reason.UNKNOWN}
-
-
-def test_a_backend_that_asks_for_ever_is_given_up(farm, tmp_path):
-    ask = "import time; requires.append(f'x{time.time_ns()}; python_version < \"3\"')"
-
-    job = farm.build(make_sdist(tmp_path, "greedy", "1.0", ask=ask))
-
-    assert reason_of(job) is Reason.BAD_METADATA
-
-
-def test_a_question_at_the_terminal_gets_no_answer(farm, tmp_path):
-    job = farm.build(make_sdist(tmp_path, "chatty", "1.0", setup="input('Continue? ')"))
-
-    assert reason_of(job) is Reason.NEEDS_INPUT
-
-
 def test_an_extension_that_cannot_be_loaded_is_not_published(farm, tmp_path):
     source = c_extension("_broken", prelude="extern int nowhere(void); int use(void) { return nowhere(); }")
 
@@ -296,57 +208,6 @@ def test_an_extension_that_cannot_be_loaded_is_not_published(farm, tmp_path):
 
     assert reason_of(job) is Reason.LOAD_FAILED
     assert "nowhere" in job.build.evidence
-
-
-@pytest.mark.parametrize(
-    ("setup", "limits", "reason"),
-    [
-        ("import time; time.sleep(600)", {"timeout_s": 1.0}, Reason.TIMEOUT),
-        (
-            "import time\nwhile True: print('.', flush=True); time.sleep(.1)",
-            {"timeout_s": 1.0},
-            Reason.TIMEOUT,
-        ),
-        ("import time; time.sleep(600)", {"silence_s": 1.0}, Reason.SILENT),
-        ("import os, time; os.close(1); os.close(2); time.sleep(600)", {"silence_s": 1.0}, Reason.SILENT),
-        ("while True: print('x' * 65536)", {"log_max_bytes": 1 << 20}, Reason.LOG_TOO_BIG),
-        (
-            "import signal, time\nsignal.signal(15, signal.SIG_IGN); time.sleep(600)",
-            {"timeout_s": 1.0},
-            Reason.TIMEOUT,
-        ),
-        ("open('/tmp/big', 'wb').write(bytes(64 << 20))", {"tmp_bytes": 1 << 20}, Reason.OUT_OF_DISK),
-    ],
-)
-def test_a_limit_ends_the_build_with_its_own_reason(open_tmp_path, pypi, setup, limits, reason):
-    with Farm(open_tmp_path / "farm", pypi, **limits) as farm:
-        job = farm.build(make_sdist(open_tmp_path, "glutton", "1.0", setup=setup))
-
-        assert reason_of(job) is reason
-        assert nothing_left(farm)
-
-
-def test_a_fork_bomb_stops_at_its_limit(open_tmp_path, pypi):
-    setup = (
-        "import os, time\n"
-        "try:\n"
-        "    for count in range(1000):\n"
-        "        if os.fork() == 0: time.sleep(600)\n"
-        "except OSError: print('stopped at', count)\n"
-    )
-    with Farm(open_tmp_path / "farm", pypi, processes=32) as farm:
-        job = farm.build(make_sdist(open_tmp_path, "bomb", "1.0", setup=setup))
-
-        assert int(farm.log(job).split("stopped at ")[1].split()[0]) < 32
-
-
-def test_directories_that_forbid_everything_are_removed_all_the_same(farm, tmp_path):
-    setup = "import os; os.makedirs('a/b/c'); os.chmod('a/b', 0); os.chmod('a', 0)"
-
-    job = farm.build(make_sdist(tmp_path, "stubborn", "1.0", setup=setup))
-
-    assert job.state is JobState.BUILT
-    assert nothing_left(farm)
 
 
 def test_a_sandbox_that_cannot_be_set_up_is_no_fault_of_the_package(farm, tmp_path):
