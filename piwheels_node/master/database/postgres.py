@@ -50,7 +50,8 @@ _READING = {
     "default_transaction_read_only": "on",
 }
 
-_TRY_AGAIN = frozenset({"40001", "40P01"})  # serialization failure, deadlock
+_TRY_AGAIN = frozenset({"23505", "40001", "40P01"})
+"""Unique violation (another master has just made the same row), serialization failure, deadlock."""
 
 _STORAGE = {
     "53100": ("the disk of the database is full", "free some disk where PostgreSQL keeps its data"),
@@ -178,7 +179,7 @@ def away(where: str, what: str) -> UnavailableError:
 
 
 def should_run_again(error: BaseException) -> bool:
-    """True for a deadlock and for a serialization failure."""
+    """True where another transaction was in the way: looked at again, things are as it left them."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _TRY_AGAIN
 
 
