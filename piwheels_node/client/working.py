@@ -40,10 +40,7 @@ class WorkingClient(Transport):
 
     def hello(self, hello: Hello) -> Orders:
         """Say that this builder has just started."""
-        answer = self._call("POST", "/hello", hello)
-        return (
-            Orders(serial=-1) if answer.status_code == httpx.codes.NO_CONTENT else self._read(answer, Orders)
-        )
+        return self._read(self._call("POST", "/hello", hello), Orders)
 
     def orders(self, request: OrdersRequest) -> Orders:
         """What the builder is told to do, as soon as that is not what it has `seen`, or after `wait_s`."""
