@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Update,
     bindparam,
+    delete,
     exists,
     insert,
     literal_column,
@@ -139,6 +140,8 @@ AVOID = Statement(
         " ON CONFLICT (job_id, builder_id) DO UPDATE SET until_at = excluded.until_at"
     ).bindparams(bindparam("until", type_=_AVOIDED.c.until_at.type))
 )
+
+AVOID_NO_MORE = Statement(delete(_AVOIDED).where(_AVOIDED.c.job_id == bindparam("job")))
 
 TARGET_NAME = Statement(select(_TARGETS.c.name).where(_TARGETS.c.id == bindparam("target")))
 

@@ -42,8 +42,8 @@ _CONNECTION_SETTINGS = {
 }
 _SESSION = {
     "timezone": "UTC",
-    "lock_timeout": "30s",
-    "idle_in_transaction_session_timeout": "60s",  # a master that stands still must not hold up the others
+    "lock_timeout": "45s",
+    "idle_in_transaction_session_timeout": "30s",  # a master that stands still must not hold up the others
 }
 _READING = {
     "default_transaction_isolation": "repeatable\\ read",

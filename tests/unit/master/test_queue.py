@@ -16,7 +16,7 @@ from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome, Priority, Step
 from piwheels_node.core.settings import MasterSettings
 from piwheels_node.master import queue, queue_rows
-from piwheels_node.master.database.models import Build, Event, Job, TargetRow
+from piwheels_node.master.database.models import Build, Event, Job, JobAvoidance, TargetRow
 
 SETTINGS = MasterSettings(retry_delay_s=60.0, max_attempts=3)
 
@@ -259,6 +259,18 @@ def test_the_builder_that_failed_avoids_the_job_four_times_as_long_and_others_ha
     assert tables.claim(later(239), builder_id=other).id == job_id
     do(tables, job_id, lambda s, job: queue.hand_back(s, job, later(239)))
     assert tables.claim(later(240)).id == job_id
+
+
+def test_who_avoided_a_job_is_forgotten_when_it_ends(tables):
+    job_id, other = tables.add_job(), tables.add_builder()
+    tables.claim()
+    do(tables, job_id, lambda s, job: queue.retry_elsewhere(s, job, NOW, SETTINGS))
+    wake(tables, later(60))
+    tables.claim(later(60), builder_id=other)
+    end(tables, job_id, JobState.BUILT)
+
+    with tables.database.read() as session:
+        assert session.scalars(select(JobAvoidance)).all() == []
 
 
 def test_a_job_that_is_avoided_hides_no_other_one(tables):
