@@ -261,7 +261,9 @@ class Assignment:
     async def _pester(self) -> None:
         """Try what must be refused: the token of a job that is over; another builder's job."""
         builder = self._builder
-        if self._attempt.told and builder.meets("stale"):
+        # Where masters come and go, a lease that has just ended may begin anew: nobody could be heard
+        is_over = self._attempt.told not in {"", "lost" if len(self._shared.addresses) > 1 else ""}
+        if is_over and builder.meets("stale"):
             await self._use(self._attempt, "a stale token")
         others = [one for one in self._shared.recent if one.builder != builder.name]
         if others and builder.meets("foreign"):
