@@ -144,9 +144,11 @@ def environment(environment_id: str = "env-1") -> BuildEnvironment:
     return BuildEnvironment(environment_id=environment_id, python="3.11.2", release="debian12")
 
 
-@pytest.fixture
-def farm_of_one(tmp_path: Path, pypi: HomeMadePyPI) -> Iterator[FarmOfOne]:
-    farm = FarmOfOne(tmp_path / "master", pypi)
+@pytest.fixture(params=["sqlite", "postgresql"])
+def farm_of_one(request: pytest.FixtureRequest, tmp_path: Path, pypi: HomeMadePyPI) -> Iterator[FarmOfOne]:
+    """A master on a database of each kind: tests that take it run on both."""
+    database = "" if request.param == "sqlite" else request.getfixturevalue("new_postgres")()
+    farm = FarmOfOne(tmp_path / "master", pypi, database=database)
     yield farm
     farm.close()
 
