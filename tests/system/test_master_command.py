@@ -6,16 +6,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from fix_command import Running, clean_environ, program_for_all, until
+from fix_command import Running, clean_environ, program_for_all
+from fix_pypi import HomeMadePyPI
 from sdists import make_sdist
 
 from piwheels_node.builder import membership
@@ -91,6 +94,20 @@ def hall(open_tmp_path, pypi):
     return Hall(open_tmp_path, pypi)
 
 
+@pytest.fixture(scope="module")
+def open_hall():
+    """A master that serves already, for all tests that do nothing to the master itself."""
+    with contextlib.ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="piwheels-node-test-")))
+        directory.chmod(0o755)
+        pypi = HomeMadePyPI()
+        stack.callback(pypi.close)
+        hall = Hall(directory, pypi)
+        hall.init()
+        stack.enter_context(hall.serve())
+        yield hall
+
+
 def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
@@ -140,114 +157,99 @@ def test_init_makes_everything_once_and_for_the_right_eyes(hall):
     assert "does not name other.example" in hall.err
 
 
-def test_init_beside_a_running_master_changes_nothing(hall):
-    hall.init()
-    with hall.serve():
-        assert hall.init() == ""
-        assert "nothing was changed" in hall.err
-        hall.run("master", "run", "--host", "127.0.0.1", code=3)
-        assert "serves this directory already" in hall.err
+def test_init_and_run_beside_a_running_master_change_nothing(open_hall):
+    assert open_hall.init() == ""
+    assert "nothing was changed" in open_hall.err
+    open_hall.run("master", "run", "--host", "127.0.0.1", code=3)
+    assert "serves this directory already" in open_hall.err
 
 
-def test_tokens_are_made_listed_and_revoked(hall):
-    hall.init()
-    with hall.serve():
-        line = hall.run("master", "token", "new", "--uses", "3", "--expires", "2h", "--note", "class 7b")
-        assert line.startswith(f"sudo piwheels-node builder join {hall.url} ")
-        assert "3 machines" in hall.err
+def test_tokens_are_made_listed_and_revoked(open_hall):
+    line = open_hall.run("master", "token", "new", "--uses", "3", "--expires", "2h", "--note", "class 7b")
+    assert line.startswith(f"sudo piwheels-node builder join {open_hall.url} ")
+    assert "3 machines" in open_hall.err
 
-        tokens = json.loads(hall.run("master", "token", "list", "--json"))
-        assert [(one["uses_left"], one["note"]) for one in tokens] == [
-            (3, "class 7b"),
-            (10, "made by master init"),
-        ]
-        assert {one["token"] for one in tokens} == {None}
+    tokens = json.loads(open_hall.run("master", "token", "list", "--json"))
+    assert (tokens[0]["uses_left"], tokens[0]["note"]) == (3, "class 7b")
+    assert (tokens[-1]["uses_left"], tokens[-1]["note"]) == (10, "made by master init")
+    assert {one["token"] for one in tokens} == {None}
 
-        hall.run("master", "token", "revoke", str(tokens[0]["token_id"]))
-        assert "revoked" in hall.run("master", "token", "list")
-        hall.run("builder", "join", hall.url, line.split()[-1], data=hall.directory / "b", code=3)
-        assert "revoked" in hall.err
-        assert not (hall.directory / "b" / "membership" / "master.json").exists()
+    open_hall.run("master", "token", "revoke", str(tokens[0]["token_id"]))
+    assert "revoked" in open_hall.run("master", "token", "list")
+    open_hall.run("builder", "join", open_hall.url, line.split()[-1], data=open_hall.directory / "b", code=3)
+    assert "revoked" in open_hall.err
+    assert not (open_hall.directory / "b" / "membership" / "master.json").exists()
 
 
-def test_orders_reach_a_builder_in_the_middle_of_a_build(hall, made):
-    hall.pypi.add(make_sdist(made, "slow", "1.0", setup=SLEEPS), project="slow")
-    hall.init()
-    with contextlib.ExitStack() as stack, hall.serve():
-        data = hall.join("pi")
-        with hall.build(data) as building:
-            building.until("builds for")
-            asking = stack.enter_context(hall.start("build", "slow"))
-            building.until("slow 1.0 (job 1): taken")
+def test_orders_reach_a_builder_in_the_middle_of_a_build(open_hall, made):
+    open_hall.pypi.add(make_sdist(made, "slow", "1.0", setup=SLEEPS), project="slow")
+    with open_hall.build(open_hall.join("ordered")) as building:
+        building.until("builds for")
+        with open_hall.start("build", "slow") as asking:
             asking.until("slow 1.0: build")
-            hall.run("master", "builders", "pause", "pi", "--why", "the fan")
+            number = re.search(r"slow 1.0 \(job (\d+)\): taken", building.err)[1]
+            open_hall.run("master", "builders", "pause", "ordered", "--why", "the fan")
             building.until("standing still: told to pause: the fan")
-            assert hall.builders()["pi"].mode is Mode.PAUSE
-            assert "pause: the fan" in hall.run("master", "builders", "list")
-            hall.run("master", "builders", "resume", "pi")
+            assert open_hall.builders()["ordered"].mode is Mode.PAUSE
+            assert "pause: the fan" in open_hall.run("master", "builders", "list")
+            open_hall.run("master", "builders", "resume", "ordered")
             building.until("taking jobs again")
-            assert "slow 1.0 is cancelled" in hall.run("master", "builders", "skip", "--all")
-            building.until("slow 1.0 (job 1): given back")
+            assert "slow 1.0 is cancelled" in open_hall.run("master", "builders", "skip", "--all")
+            building.until(f"slow 1.0 (job {number}): given back")
             assert asking.end().code == 3
-            hall.run("master", "builders", "drain", "--all")
-            until(lambda: "told to drain" in building.err, "the drain")
-            hall.run("master", "builders", "resume", "--all")
-            hall.run("master", "cancel", "1", code=3)
-            assert "ended already" in hall.err
+        open_hall.run("master", "builders", "drain", "--all")
+        building.until("told to drain")
+        open_hall.run("master", "builders", "resume", "--all")
+        open_hall.run("master", "cancel", number, code=3)
+        assert "ended already" in open_hall.err
 
 
-def test_a_revoked_builder_ends_and_says_why_and_comes_back_only_with_approval(hall, made):
-    hall.init()
-    with hall.serve():
-        data = hall.join("pi")
-        with hall.build(data) as building:
-            building.until("builds for")
-            hall.run("master", "builders", "revoke", "pi")
-            ended = building.end()
-        assert ended.code == 3
-        assert "revoked" in ended.err
-        hall.run("builder", "run", data=data, code=3)
-        hall.run("builder", "join", hall.url, hall.token(), "--name", "pi", data=data, code=3)
-        assert "builders approve pi" in hall.err
-        hall.run("master", "builders", "approve", "pi")
-        hall.join("pi")
-        with hall.build(data) as building:
-            building.until("builds for")
+def test_a_revoked_builder_ends_and_says_why_and_comes_back_only_with_approval(open_hall, made):
+    data = open_hall.join("revoked")
+    with open_hall.build(data) as building:
+        building.until("builds for")
+        open_hall.run("master", "builders", "revoke", "revoked")
+        ended = building.end()
+    assert ended.code == 3
+    assert "revoked" in ended.err
+    open_hall.run("builder", "run", data=data, code=3)
+    open_hall.run("builder", "join", open_hall.url, open_hall.token(), "--name", "revoked", data=data, code=3)
+    assert "builders approve revoked" in open_hall.err
+    open_hall.run("master", "builders", "approve", "revoked")
+    open_hall.join("revoked")
+    with open_hall.build(data) as building:
+        building.until("builds for")
 
 
-def test_a_pending_builder_builds_once_it_is_approved(hall, made):
-    hall.pypi.add(make_sdist(made, "little", "1.0"), project="little")
-    hall.init()
-    with hall.serve():
-        token = json.loads(hall.run("master", "token", "new", "--needs-approval", "--json"))["token"]
-        data = hall.directory / "pi"
-        hall.run("builder", "join", hall.url, token, "--name", "pi", data=data)
-        assert "must approve" in hall.err
-        with hall.build(data) as building:
-            building.until("is pending on its master")
-            with hall.start("build", "little") as asking:
-                asking.until("little 1.0: queued")
-                hall.run("master", "builders", "approve", "--all")
-                assert asking.end().code == 0
+def test_a_pending_builder_builds_once_it_is_approved(open_hall, made):
+    open_hall.pypi.add(make_sdist(made, "awaited", "1.0"), project="awaited")
+    token = json.loads(open_hall.run("master", "token", "new", "--needs-approval", "--json"))["token"]
+    data = open_hall.directory / "pending"
+    open_hall.run("builder", "join", open_hall.url, token, "--name", "pending", data=data)
+    assert "must approve" in open_hall.err
+    with open_hall.build(data) as building:
+        building.until("is pending on its master")
+        with open_hall.start("build", "awaited") as asking:
+            asking.until("awaited 1.0: queued")
+            open_hall.run("master", "builders", "approve", "--all")
+            assert asking.end().code == 0
 
 
-def test_a_purge_is_asked_for_twice_and_withdraws(hall, made):
-    hall.pypi.add(make_sdist(made, "little", "1.0"), project="little")
-    hall.init()
-    with hall.serve():
-        data = hall.join("pi")
-        with hall.build(data) as building:
-            building.until("builds for")
-            hall.run("build", "little")
-        words = ["master", "builders", "purge", "pi", "--since", "1h", "--why", "distrust"]
-        hall.run(*words, said="n\n", code=130)
-        hall.run(*words, code=130)
-        assert json.loads(hall.run(*words, "--json", "--yes")) == {
-            "wheels": ["little-1.0-py3-none-any.whl"],
-            "jobs": 1,
-        }
-        assert hall.run(*words, said="y\n") == ""
-        assert "0 wheels are withdrawn" in hall.err
+def test_a_purge_is_asked_for_twice_and_withdraws(open_hall, made):
+    open_hall.pypi.add(make_sdist(made, "regretted", "1.0"), project="regretted")
+    data = open_hall.join("purged")
+    with open_hall.build(data) as building:
+        building.until("builds for")
+        open_hall.run("build", "regretted")
+    words = ["master", "builders", "purge", "purged", "--since", "1h", "--why", "distrust"]
+    open_hall.run(*words, said="n\n", code=130)
+    open_hall.run(*words, code=130)
+    assert json.loads(open_hall.run(*words, "--json", "--yes")) == {
+        "wheels": ["regretted-1.0-py3-none-any.whl"],
+        "jobs": 1,
+    }
+    assert open_hall.run(*words, said="y\n") == ""
+    assert "0 wheels are withdrawn" in open_hall.err
 
 
 def test_a_builder_waits_for_a_master_that_is_away_and_says_so_once(hall, made):
@@ -266,49 +268,31 @@ def test_a_builder_waits_for_a_master_that_is_away_and_says_so_once(hall, made):
             hall.run("build", "little")
 
 
-def test_a_directory_that_was_copied_with_its_key_is_noticed(hall):
+def test_a_directory_that_was_copied_with_its_key_is_noticed(open_hall):
     """Two services with one key: the later one is heard, the earlier one ends, and says why."""
-    hall.init()
-    with hall.serve():
-        data = hall.join("pi")
-        copy = hall.directory / "copy"
-        shutil.copytree(data, copy)
-        with hall.build(data) as first:
-            first.until("builds for")
-            with hall.build(copy) as second:
-                second.until("builds for")
-                ended = first.end()
-        assert ended.code == 3
-        assert "another process" in ended.err
+    data = open_hall.join("copied")
+    copy = open_hall.directory / "copy"
+    shutil.copytree(data, copy)
+    with open_hall.build(data) as first:
+        first.until("builds for")
+        with open_hall.build(copy) as second:
+            second.until("builds for")
+            ended = first.end()
+    assert ended.code == 3
+    assert "another process" in ended.err
 
 
-def test_one_service_runs_on_a_directory(hall):
-    hall.init()
-    with hall.serve():
-        data = hall.join("pi")
-        with hall.build(data) as building:
-            building.until("builds for")
-            hall.run("builder", "run", data=data, code=3)
-            assert "service is running" in hall.err
-            hall.run("builder", "leave", data=data, code=3)
-        hall.run("builder", "leave", data=data)
-        assert "master builders revoke pi" in hall.err
-        hall.run("builder", "run", data=data, code=3)
-        assert json.loads(hall.run("builder", "status", "--json", data=data))["joined"] is False
-
-
-def test_a_token_that_went_elsewhere_sends_nothing_there(hall, open_tmp_path, pypi):
-    other_place = open_tmp_path / "other"
-    other_place.mkdir()
-    other = Hall(other_place, pypi)
-    hall.init()
-    other.init()
-    with hall.serve(), other.serve():
-        hall.run(
-            "builder", "join", other.url, hall.token(), "--name", "pi", data=hall.directory / "b", code=3
-        )
-        assert "another server" in hall.err
-        assert other.builders() == {}
+def test_one_service_runs_on_a_directory(open_hall):
+    data = open_hall.join("alone")
+    with open_hall.build(data) as building:
+        building.until("builds for")
+        open_hall.run("builder", "run", data=data, code=3)
+        assert "service is running" in open_hall.err
+        open_hall.run("builder", "leave", data=data, code=3)
+    open_hall.run("builder", "leave", data=data)
+    assert "master builders revoke alone" in open_hall.err
+    open_hall.run("builder", "run", data=data, code=3)
+    assert json.loads(open_hall.run("builder", "status", "--json", data=data))["joined"] is False
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives root away")
