@@ -101,6 +101,7 @@ class Result:
     fill_s: float = 0.0
     cycles: int = 0
     seconds: float = 0.0
+    cpu_us: float = 0.0
     double: int = 0
     wrong_counters: int = 0
     p50_ms: dict[str, float] = field(default_factory=dict)
@@ -121,6 +122,7 @@ class Share:
     """What the clients of one master did."""
 
     claimed: list[int] = field(default_factory=list)
+    cpu_s: float = 0.0
     times_s: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
 
 
@@ -260,12 +262,14 @@ def cycles(url: str, masters: int, clients: int, seconds: float, result: Result)
             shares = [future.result() for future in futures]
     result.cycles = sum(len(share.claimed) for share in shares)
     result.seconds = time.time() - began
+    result.cpu_us = 1e6 * sum(share.cpu_s for share in shares) / max(result.cycles, 1)
     return shares
 
 
 def one_master(url: str, builders: range, began: float, until: float) -> Share:
     """One process with its database object, and a thread for each builder."""
     share, lock = Share(), threading.Lock()
+    cpu = time.process_time()
     with Database.open(url) as database, ThreadPoolExecutor(len(builders)) as pool:
         time.sleep(max(0.0, began - time.time()))
         for mine in pool.map(lambda builder: one_client(database, builder, until), builders):
@@ -273,6 +277,7 @@ def one_master(url: str, builders: range, began: float, until: float) -> Share:
                 share.claimed += mine.claimed
                 for kind in KINDS:
                     share.times_s[kind] += mine.times_s[kind]
+    share.cpu_s = time.process_time() - cpu
     return share
 
 
@@ -411,6 +416,7 @@ def table_of(results: list[Result]) -> Table:
                 f"{one.p50_ms[kind]:.1f} / {one.p99_ms[kind]:.1f} / {one.most_ms[kind]:.0f}"
             ),  # type: ignore[misc]
         )
+    add("CPU of masters and clients, µs a cycle", lambda one: f"{one.cpu_us:.0f}")
     add("claimed twice", lambda one: str(one.double))
     add("wrong counters", lambda one: str(one.wrong_counters))
     add("status of the farm ms", lambda one: f"{one.status_ms:.1f}")

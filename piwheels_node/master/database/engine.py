@@ -14,7 +14,6 @@ Opening brings the tables up to date (`migrations`). This module imports neither
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -30,6 +29,7 @@ from piwheels_node.core.errors import StorageError
 from piwheels_node.master.database import migrations
 from piwheels_node.master.database.backend import Backend, backend_of
 from piwheels_node.master.database.lookup import Lookup
+from piwheels_node.master.database.pieces import FuturePiece, LoopPiece, ThreadPiece
 from piwheels_node.master.database.session import WorkSession
 from piwheels_node.master.database.writer import Writer
 
@@ -80,15 +80,23 @@ class Database:
         UnavailableError where the database is away. Work may be run twice where its transaction failed for
         another one's sake, so all it does must be done through its session.
         """
-        return self._writer.submit(work)
+        piece = FuturePiece(work)
+        self._writer.put(piece)
+        return piece.future
 
     def write(self, work: Work[T]) -> T:
         """Do the work and wait until it is committed."""
-        return self.submit(work).result()
+        piece = ThreadPiece(work)
+        self._writer.put(piece)
+        result: T = piece.wait()
+        return result
 
     async def awrite(self, work: Work[T]) -> T:
         """`write`, for a coroutine."""
-        return await asyncio.wrap_future(self.submit(work))
+        piece = LoopPiece(work)
+        self._writer.put(piece)
+        result: T = await piece.wait()
+        return result
 
     @contextmanager
     def read(self) -> Iterator[Session]:

@@ -26,15 +26,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from piwheels_node.core.errors import NodeError, StorageError, UnavailableError
 from piwheels_node.master.database.backend import Backend
+from piwheels_node.master.database.pieces import Piece, deliver
 from piwheels_node.master.database.session import Shortcut, Tally, WorkSession
 
 BATCH = 128
@@ -43,14 +41,6 @@ BATCH = 128
 _ATTEMPTS = 5
 _PAUSE_S = 0.02
 _log = logging.getLogger(__name__)
-
-
-@dataclass(eq=False)
-class _Piece:
-    work: Callable[[WorkSession], Any]
-    future: Future[Any] = field(default_factory=Future)
-    result: Any = None
-    error: Exception | None = None
 
 
 class _SpoiledError(Exception):
@@ -89,25 +79,28 @@ class Writer:
         self._origin = origin
         self._announced = announced
         self._connection: Connection | None = None
-        self._waiting: deque[_Piece] = deque()
-        self._running: list[_Piece] = []
+        self._waiting: deque[Piece] = deque()
+        self._running: list[Piece] = []
         self._changed = threading.Condition()
+        self._is_idle = False
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[WorkSession], Any]) -> Future[Any]:
-        """Put work in line. After `close`, or where the thread has died, the future has a StorageError."""
-        if threading.current_thread() is self._thread:
+    def put(self, piece: Piece) -> None:
+        """Put work in line. After `close`, or where the thread has died, it gets a StorageError."""
+        if threading.get_ident() == self._thread.ident:
             raise RuntimeError("work for the database must not wait for other work: pass the session on")
-        piece = _Piece(work)
         with self._changed:
             if not self._closing:
                 self._waiting.append(piece)
-                self._changed.notify()
-                return piece.future
-        piece.future.set_exception(StorageError("the database is closed"))
-        return piece.future
+                if self._is_idle:
+                    self._is_idle = False
+                    self._changed.notify()
+                return
+        if piece.begin():
+            piece.error = StorageError("the database is closed")
+            piece.deliver()
 
     def close(self) -> None:
         """Finish what waits in line, then end."""
@@ -129,14 +122,15 @@ class Writer:
         with self._changed:
             self._running = []
             while not self._waiting and not self._closing:
+                self._is_idle = True
                 self._changed.wait()
             while self._waiting and len(self._running) < BATCH:
                 piece = self._waiting.popleft()
-                if piece.future.set_running_or_notify_cancel():
+                if piece.begin():
                     self._running.append(piece)
             return bool(self._running or self._waiting or not self._closing)
 
-    def _serve(self, pieces: list[_Piece]) -> None:
+    def _serve(self, pieces: list[Piece]) -> None:
         """Run pieces in one transaction, or in one each, and hand out what came of them."""
         if not pieces:
             return
@@ -155,12 +149,11 @@ class Writer:
         if topics:
             self._tell(topics)
         for piece in pieces:
-            if piece.error is None:
-                piece.future.set_result(piece.result)
-            else:
-                piece.future.set_exception(self._translated(piece.error))
+            if piece.error is not None:
+                piece.error = self._translated(piece.error)
+        deliver(pieces)
 
-    def _commit(self, pieces: list[_Piece]) -> Mapping[str, int]:
+    def _commit(self, pieces: list[Piece]) -> Mapping[str, int]:
         """Run pieces in one transaction, again where that helps; gives the topics to announce."""
         attempt = 0
         while True:
@@ -179,7 +172,7 @@ class Writer:
                 raise cause if meaning is None else _AllFailError(meaning) from cause
             time.sleep(random.uniform(0, (attempt - 1) * _PAUSE_S))  # noqa: S311 - two masters shall part
 
-    def _attempt(self, pieces: list[_Piece]) -> Mapping[str, int]:
+    def _attempt(self, pieces: list[Piece]) -> Mapping[str, int]:
         connection = self._connection
         if connection is None:
             connection = self._connection = self._engine.connect()
@@ -218,7 +211,7 @@ class Writer:
             shortcut.close()
         return tally.topics
 
-    def _run_piece(self, session: WorkSession, piece: _Piece, tally: Tally) -> WorkSession | None:
+    def _run_piece(self, session: WorkSession, piece: Piece, tally: Tally) -> WorkSession | None:
         """Run a piece, and add what it has to say; gives its session back where the next may have it."""
         piece.error = None
         try:
@@ -270,13 +263,14 @@ class Writer:
     def _fail_the_rest(self) -> None:
         with self._changed:
             self._closing = True
-            rest = [piece for piece in (*self._running, *self._waiting) if not piece.future.done()]
+            rest = [piece for piece in self._running if not piece.is_delivered]
+            rest += [piece for piece in self._waiting if piece.begin()]
             self._waiting.clear()
         if rest:
             _log.critical("the database writer died with %d pieces of work in hand", len(rest), exc_info=True)
         for piece in rest:
-            if piece.future.running() or piece.future.set_running_or_notify_cancel():
-                piece.future.set_exception(StorageError("the database writer died", hint="see the log"))
+            piece.error = StorageError("the database writer died", hint="see the log")
+        deliver(rest)
 
 
 def _is_gone(error: Exception) -> bool:

@@ -173,6 +173,49 @@ def test_a_coroutine_can_write(database):
     assert len(asyncio.run(many())) == 10
 
 
+def test_a_coroutine_that_is_cancelled_while_its_work_waits_has_it_not_done(database):
+    async def cancelled():
+        go_on, _ = hold(database)
+        task = asyncio.ensure_future(database.awrite(add_counter("never")))
+        other = asyncio.ensure_future(database.awrite(add_counter("other")))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        go_on.set()
+        assert (await other).name == "other"
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    assert names(database) == ["other"]
+
+
+def test_coroutines_of_several_loops_get_their_own_answers(database):
+    async def many(prefix):
+        done = await asyncio.gather(
+            *(database.awrite(add_counter(f"{prefix}{n}")) for n in range(20)),
+            database.awrite(lambda session: 1 / 0),
+            return_exceptions=True,
+        )
+        return [one.name if isinstance(one, Counter) else type(one).__name__ for one in done]
+
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda prefix: asyncio.run(many(prefix)), "abc"))
+    assert answers == [[*(f"{prefix}{n}" for n in range(20)), "ZeroDivisionError"] for prefix in "abc"]
+
+
+def test_a_loop_that_has_closed_leaves_the_writer_at_work(database):
+    async def leave():
+        asyncio.ensure_future(database.awrite(add_counter("left")))  # noqa: RUF006 - it is left on purpose
+        await asyncio.sleep(0)
+
+    go_on, _ = hold(database)
+    asyncio.run(leave())
+    go_on.set()
+    database.write(add_counter("after"))
+    assert "after" in names(database)
+
+
 def test_cancelled_work_is_not_done(database):
     go_on, _ = hold(database)
     cancelled = database.submit(add_counter("never"))
