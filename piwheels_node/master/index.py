@@ -224,8 +224,11 @@ class Index:
             await exchange.body(headers, body)
 
     def _count_changes(self) -> int:
+        """How often a wheel was published or withdrawn: a number that never is what it once was."""
+        wanted = select(Counter.name, Counter.value).where(Counter.name.in_(("wheels", "wheels.withdrawn")))
         with self._database.read() as session:
-            return session.scalar(select(Counter.value).where(Counter.name == "wheels")) or 0
+            counts = dict(session.execute(wanted).tuples().all())
+        return counts.get("wheels", 0) + 2 * counts.get("wheels.withdrawn", 0)
 
     def _list_body(self, changes: int, content_type: str, compress: bool) -> tuple[str, bytes]:
         """ETag and bytes of the list; made anew after a change, but not more often than is bearable."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -270,6 +271,21 @@ def test_a_purge_takes_as_many_steps_as_it_needs_and_a_second_one_finds_nothing(
     assert farm_of_one.reader.status().wheels == 0
     with pytest.raises(MasterError, match="no such builder"):
         farm_of_one.operator.purge("nobody", wanted)
+
+
+def test_the_list_of_projects_notices_a_purge_and_a_publication_that_leave_as_many_wheels(farm_of_one):
+    farm = farm_of_one
+    since = datetime.now(UTC)
+    farm.publish("gone")
+    assert "gone" in httpx.get(farm.index_url).text
+    farm.operator.purge("pi", Purge(since=since, why="distrust"))
+    farm.publish("come")
+
+    deadline = time.monotonic() + 20
+    while "come" not in (listed := httpx.get(farm.index_url).text):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "gone" not in listed
 
 
 def test_a_wheel_that_was_rebuilt_since_leaves_its_job_alone(farm_of_one):
