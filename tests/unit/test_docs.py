@@ -226,7 +226,7 @@ def test_links_lead_somewhere(path):
 def test_paths_that_are_named_exist(name):
     text = re.sub(r"^```.*?^```", "", page(name), flags=re.DOTALL | re.MULTILINE)
     named = re.findall(r"(?:`|\*\*)([\w./*-]+(?:\.(?:py|md|toml|txt|cfg|tsv)|/))(?:`|\*\*)", text)
-    roots = [ROOT, PACKAGE, *(path for path in PACKAGE.iterdir() if path.is_dir())]
+    roots = [ROOT, PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir())]
     ours = [path for path in named if not path.startswith("/") and "NNNN" not in path]
 
     assert ours
