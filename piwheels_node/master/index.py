@@ -227,7 +227,7 @@ class Index:
         """How often a wheel was published or withdrawn: a number that never is what it once was."""
         wanted = select(Counter.name, Counter.value).where(Counter.name.in_(("wheels", "wheels.withdrawn")))
         with self._database.read() as session:
-            counts = {row.name: row.value for row in session.execute(wanted)}
+            counts: dict[str, int] = {row.name: row.value for row in session.execute(wanted)}
         return counts.get("wheels", 0) + 2 * counts.get("wheels.withdrawn", 0)
 
     def _list_body(self, changes: int, content_type: str, compress: bool) -> tuple[str, bytes]:
