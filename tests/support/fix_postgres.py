@@ -39,20 +39,32 @@ def _numbers() -> Iterator[int]:
     return itertools.count()
 
 
+@pytest.fixture(scope="session")
+def _spare() -> list[str]:
+    """Databases that no test uses now: emptying one is thirty times quicker than making it."""
+    return []
+
+
 @pytest.fixture
-def new_postgres(postgres_cluster: Cluster, _numbers: Iterator[int]) -> Iterator[Callable[[], str]]:
-    """Call it for the URL of a new database with tables; they are dropped after the test."""
-    made: list[str] = []
+def new_postgres(
+    postgres_cluster: Cluster, _numbers: Iterator[int], _spare: list[str]
+) -> Iterator[Callable[[], str]]:
+    """Call it for the URL of a database with tables and without rows, which is the test's own."""
+    used: list[str] = []
 
     def make() -> str:
-        name = f"test_{next(_numbers)}"
-        _do(postgres_cluster, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
-        made.append(name)
+        if _spare:
+            name = _spare.pop()
+        else:
+            name = f"test_{next(_numbers)}"
+            _do(postgres_cluster, f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+        used.append(name)
         return postgres_cluster.url(name)
 
     yield make
-    for name in made:
-        _do(postgres_cluster, f"DROP DATABASE {name} WITH (FORCE)")
+    for name in used:
+        _empty(postgres_cluster, name)
+    _spare.extend(used)
 
 
 @pytest.fixture
@@ -115,3 +127,25 @@ def own_cluster(_second_cluster: Cluster, _numbers: Iterator[int]) -> Iterator[O
 def _do(cluster: Cluster, statement: str) -> None:
     with psycopg.connect(cluster.url("postgres"), autocommit=True) as connection:
         connection.execute(statement)
+
+
+def _empty(cluster: Cluster, name: str) -> None:
+    """Make a database as it was when it was made, whoever is still connected."""
+    with psycopg.connect(cluster.url(name), autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid != pg_backend_pid()"
+        )
+        connection.execute("SET session_replication_role = replica")  # foreign keys are not looked at
+        tables = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"
+        sequences = "SELECT quote_ident(sequencename) FROM pg_sequences WHERE last_value IS NOT NULL"
+        todo = [
+            f"DELETE FROM {table}"
+            for (table,) in connection.execute(tables).fetchall()
+            if table != "alembic_version"
+        ]
+        todo += [
+            f"ALTER SEQUENCE {sequence} RESTART" for (sequence,) in connection.execute(sequences).fetchall()
+        ]
+        if todo:
+            connection.execute("; ".join(todo))

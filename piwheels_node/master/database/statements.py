@@ -6,7 +6,8 @@
 
 They are written in SQLAlchemy's language, so they fit both kinds of database, and its types convert what
 goes in and comes out. What is left out is all that makes it comfortable: a row is a tuple, and no object
-in a session knows of the change. Measured: 12 µs where a session takes 250, for one row by its key.
+in a session knows of the change. Measured, for one row by its key: 6 µs where a session takes 110 on SQLite,
+60 where it takes 280 on PostgreSQL.
 """
 
 from __future__ import annotations

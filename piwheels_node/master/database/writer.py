@@ -170,7 +170,8 @@ class Writer:
             if not again:
                 meaning = self._backend.meaning_of(cause, self._where)
                 raise cause if meaning is None else _AllFailError(meaning) from cause
-            time.sleep(random.uniform(0, (attempt - 1) * _PAUSE_S))  # noqa: S311 - two masters shall part
+            if not _is_gone(cause):
+                time.sleep(random.uniform(0.5, 1.0) * attempt * _PAUSE_S)  # noqa: S311 - two masters shall part
 
     def _attempt(self, pieces: list[Piece]) -> Mapping[str, int]:
         connection = self._connection

@@ -292,7 +292,7 @@ def test_a_deadlock_between_two_masters_is_run_again_by_itself(url, database):
         futures = [database.submit(both("a", "b")), other.submit(both("b", "a"))]
         for future in futures:
             future.result(20)
-    assert len(runs) == 3
+    assert len(runs) >= 3
     assert (value(database, "a"), value(database, "b")) == (2, 2)
 
 
