@@ -51,7 +51,15 @@ class Farm:
     data: Path
     database: str
     masters: list[MasterProcess]
-    postmaster: int | None = None
+    cluster: Any = None
+    "PostgreSQL, where there is one (`postgres.Cluster` of the tests)."
+
+    def deadlocks(self) -> int:
+        """How often PostgreSQL had to end a transaction for another one's sake."""
+        if self.cluster is None:
+            return 0
+        log: str = (self.cluster.directory / "log").read_text(errors="replace")
+        return log.count("deadlock detected")
 
     def errors(self) -> list[str]:
         """The last lines of all masters that tell of errors."""
@@ -64,7 +72,7 @@ class Farm:
 
     def database_load(self) -> Load:
         """CPU of PostgreSQL so far."""
-        return Load(time.monotonic(), family_cpu_s(self.postmaster) if self.postmaster else 0.0)
+        return Load(time.monotonic(), family_cpu_s(self.cluster.pid) if self.cluster else 0.0)
 
 
 @dataclass
@@ -79,6 +87,7 @@ class Run:
     own_cpu: float = 0.0
     memory_bytes: int = 0
     masters_killed: int = 0
+    deadlocks: int = 0
     status_s: list[float] = field(default_factory=list)
 
 
@@ -134,6 +143,7 @@ def options_of(words: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--masters", type=int, default=1, help="several need postgresql; one is killed at random"
     )
+    parser.add_argument("--kill-every", type=float, default=5.0, help="seconds between kills of masters")
     parser.add_argument(
         "--faults", type=float, default=0.0, help="0: none, 1: the usual shares, 2: twice those"
     )
@@ -169,13 +179,13 @@ def farm_of(options: argparse.Namespace, world: World) -> Iterator[tuple[Farm, l
         where.chmod(0o755)
         data = where / "master"
         data.mkdir()
-        database, postmaster = f"sqlite:///{data / 'database.sqlite'}", None
+        database, cluster = f"sqlite:///{data / 'database.sqlite'}", None
         if options.engine == "postgresql":
             sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
             from postgres import Cluster  # noqa: PLC0415 - found only now
 
             cluster = stack.enter_context(Cluster(where / "cluster", fsync=True))
-            database, postmaster = cluster.create_database("fleet"), cluster.pid
+            database = cluster.create_database("fleet")
         keys = fill(database, data, world, options.builders).builders
         settings = {
             "master.lease_s": str(options.lease),
@@ -188,7 +198,7 @@ def farm_of(options: argparse.Namespace, world: World) -> Iterator[tuple[Farm, l
         for master in masters:
             stack.callback(master.stop)
             master.start()
-        yield Farm(data, database, masters, postmaster), keys
+        yield Farm(data, database, masters, cluster), keys
 
 
 async def drive(farm: Farm, shared: Shared, keys: list[str], options: argparse.Namespace) -> Run:
@@ -200,7 +210,8 @@ async def drive(farm: Farm, shared: Shared, keys: list[str], options: argparse.N
     ]
     tasks = [asyncio.create_task(builder.run()) for builder in builders]
     if len(farm.masters) > 1:
-        tasks.append(asyncio.create_task(_kill_masters(farm.masters, random.Random(options.seed))))
+        chance = random.Random(options.seed)
+        tasks.append(asyncio.create_task(_kill_masters(farm.masters, options.kill_every, chance)))
     try:
         await _until_ended(farm, shared, run, tasks, options)
     finally:
@@ -211,6 +222,7 @@ async def drive(farm: Farm, shared: Shared, keys: list[str], options: argparse.N
         await asyncio.sleep(_GRACE_S)  # what is being answered is heard
         await _end(tasks)
     run.memory_bytes = max(master.peak_bytes for master in farm.masters)
+    run.deadlocks = farm.deadlocks()
     run.masters_killed = sum(master.killed for master in farm.masters)
     for master in farm.masters:
         if not master.pid:
@@ -224,7 +236,7 @@ async def _until_ended(
     """Look at the status twice a second, until all jobs have ended or the time is over."""
     reader = Link(shared.addresses, Figures())
     deadline = time.monotonic() + options.timeout
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not run.in_time:
         await asyncio.sleep(_LOOK_S)
         for task in tasks:
             if task.done():
@@ -241,13 +253,13 @@ async def _until_ended(
         run.ended = {state: number for state, number in jobs.items() if number}
         if sum(jobs.get(state, 0) for state in _ENDS) >= options.jobs:
             run.in_time = True
-            return
+    reader.abort()
 
 
-async def _kill_masters(masters: list[MasterProcess], chance: random.Random) -> None:
+async def _kill_masters(masters: list[MasterProcess], every_s: float, chance: random.Random) -> None:
     """Kill one of several masters every few seconds, and start it again."""
     while True:
-        await asyncio.sleep(chance.uniform(1.0, 4.0))
+        await asyncio.sleep(every_s * chance.uniform(0.5, 1.5))
         victim = chance.choice(masters)
         await asyncio.to_thread(victim.kill)
         await asyncio.sleep(chance.uniform(0.1, 1.0))
@@ -309,6 +321,7 @@ def _results(
         "simulator_cpu": round(run.own_cpu, 2),
         "master_memory_mib": run.memory_bytes >> 20,
         "masters_killed": run.masters_killed,
+        "deadlocks": run.deadlocks,
         "ms": {kind: _quantiles(took) for kind, took in sorted(figures.took_s.items())}
         | {"status": _quantiles(run.status_s)},
         "answers": dict(sorted(figures.answers.items())),

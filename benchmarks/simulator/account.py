@@ -286,7 +286,8 @@ def _has_failed(rows: Rows, attempt: Attempt) -> bool:
 def _logs(rows: Rows, ledger: Ledger, master: str) -> Iterator[str]:
     ended: Sequence[Attempt] = [one for one in ledger.attempts if one.told == "built"][:_LOGS_READ]
     for attempt in ended:
-        if rows.jobs[attempt.job_id].state is not JobState.BUILT:
+        job = rows.jobs.get(attempt.job_id)
+        if job is None or job.state is not JobState.BUILT:
             continue
         log = _get(f"{master}/api/v1/jobs/{attempt.job_id}/log")
         if log != attempt.log:

@@ -86,9 +86,10 @@ class SimulatedBuilder:
                 await self._live()
             except KilledError:
                 self.shared.ledger.met["killed"] += 1
+            finally:
                 for link in (self.work, self.pulse, self.orders):
                     link.abort()
-                await asyncio.sleep(self.chance.uniform(0.05, 1.5) * self.shared.lease_s)
+            await asyncio.sleep(self.chance.uniform(0.05, 1.5) * self.shared.lease_s)
 
     def meets(self, fault: str) -> bool:
         """Draw whether this fault comes now, and note it."""

@@ -49,7 +49,7 @@ def test_a_fleet_with_faults_loses_nothing_and_doubles_nothing(engine):
 
 def test_three_masters_of_which_one_is_killed_now_and_then_lose_nothing():
     results = run_fleet(
-        "--engine", "postgresql", "--masters", "3", "--faults", "1", "--jobs", "300", "--seed", "12"
+        "--engine", "postgresql", "--masters", "3", "--faults", "1", "--lease", "6", "--seed", "12"
     )
 
     assert results["complaints"] == [], results["examples"]

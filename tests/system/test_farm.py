@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import re
 import sqlite3
 import sys
@@ -78,7 +79,8 @@ class WholeFarm:
         sdists = directory / "sdists"
         sdists.mkdir()
         _make_sdists(sdists)
-        support = {**clean_environ(), "PYTHONPATH": str(_SUPPORT)}
+        paths = [str(_SUPPORT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        support = {**clean_environ(), "PYTHONPATH": os.pathsep.join(paths)}
         pypi = self.master.start(sys.executable, "-c", _PYPI, CENTER, sdists, environ=support)
         pypi.until_true(lambda: pypi.out.endswith("\n"), "the URL of the PyPI")
         self.settings = ["--set", f"pypi.index_url={pypi.out.strip()}", "--set", "pypi.max_age_s=0"]
