@@ -248,7 +248,7 @@ def test_a_purge_is_asked_for_twice_and_withdraws(open_hall, made):
         "wheels": ["regretted-1.0-py3-none-any.whl"],
         "jobs": 1,
     }
-    assert open_hall.run(*words, said="y\n") == ""
+    assert open_hall.run(*words, said="y\n").strip() == ""  # click 8.1 echoes a space there
     assert "0 wheels are withdrawn" in open_hall.err
 
 
