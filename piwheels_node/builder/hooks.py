@@ -20,7 +20,7 @@ from piwheels_node.builder.diagnosis import diagnose
 from piwheels_node.builder.environment import Environment
 from piwheels_node.builder.files import open_plain, remove_tree
 from piwheels_node.builder.gate import Gate
-from piwheels_node.builder.limits import build_memory_bytes, compilers
+from piwheels_node.builder.limits import build_memory_bytes, compilers, hard_processes
 from piwheels_node.builder.rooms import Room
 from piwheels_node.builder.watch import Bounds, Run
 from piwheels_node.builder.workshop import Workshop
@@ -97,7 +97,7 @@ class Hooks:
         for name in ("answer.json", "usage.json"):
             _clear(self.inside / name)
         limits = {
-            "processes": settings.processes,
+            "processes": hard_processes(settings),
             "file_bytes": settings.disk_max_bytes,
             "nice": settings.nice,
         }

@@ -34,3 +34,12 @@ def build_memory_bytes(settings: BuilderSettings, machine_bytes: int | None = No
 def compilers(settings: BuilderSettings, memory_bytes: int) -> int:
     """How many compilers one build should run at a time: one per core, as far as its memory goes."""
     return settings.jobs or max(1, min(cores(), memory_bytes // _ONE_COMPILER_BYTES))
+
+
+def hard_processes(settings: BuilderSettings) -> int:
+    """How many processes the kernel lets a build have: more than it may, so that it is seen to have too many.
+
+    The kernel counts a process before it refuses it, so that a fork bomb on a slow machine may keep itself
+    just below its limit for ever; and one that meets the limit ends, or tries again, as it pleases.
+    """
+    return settings.processes + max(16, settings.processes // 4)

@@ -37,6 +37,7 @@ from piwheels_node.builder.cgroups import Group, Groups
 from piwheels_node.builder.disk import Disk
 from piwheels_node.builder.gate import Gate
 from piwheels_node.builder.interpreter import Interpreter
+from piwheels_node.builder.limits import hard_processes
 from piwheels_node.builder.memory import GroupMemory, Memory, SampledMemory
 from piwheels_node.builder.processes import Family
 from piwheels_node.builder.watch import Bounds, Confined, Run, Watch
@@ -52,9 +53,6 @@ _PASSWD = "builder:x:1000:1000::/home/builder:/bin/sh\nnobody:x:65534:65534::/no
 _turn = itertools.count()
 _SET_UP_S = 10.0
 """How long bubblewrap may take to its first fork; it is a matter of milliseconds."""
-
-_SPARE_PROCESSES = 8
-"""A build meets the limit that it has inside, which has a reason, before that of its group."""
 
 _GROUP = "builder:x:1000:\nnogroup:x:65534:\n"
 
@@ -236,9 +234,8 @@ class Sandbox:
         _share_cores(family.first, bounds)
         if self.groups is None:
             return None
-        processes = bounds.processes + _SPARE_PROCESSES
         try:
-            group = self.groups.new(memory_bytes=bounds.memory_bytes, processes=processes)
+            group = self.groups.new(memory_bytes=bounds.memory_bytes, processes=hard_processes(self.settings))
         except OSError as error:
             _log.warning("no control group for a build: %s", error)
             return None

@@ -147,7 +147,7 @@ class Watch:
         processes = self.confined.family.numbers()
         if self.confined.memory.look(processes):
             return FailureReason.OUT_OF_MEMORY
-        if self.confined.family.threads >= self.bounds.processes:
+        if self.confined.family.threads > self.bounds.processes:
             return FailureReason.TOO_MANY_PROCESSES
         if self.confined.disk.look(processes):
             return FailureReason.OUT_OF_DISK

@@ -18,8 +18,8 @@ from piwheels_node.core.failure import FailureReason as Reason
 MIB = 1 << 20
 
 LIMITS: Mapping[str, float] = {
-    "timeout_s": 30.0,
-    "silence_s": 30.0,
+    "timeout_s": 60.0,
+    "silence_s": 60.0,
     "log_max_bytes": 1 * MIB,
     "processes": 40,
     "memory_max_bytes": 96 * MIB,
@@ -204,6 +204,7 @@ _MEMORY = (
         "makes empty files in /tmp, each of which takes some of the kernel's memory",
         Reason.OUT_OF_MEMORY,
         "import os\nfor number in range(400000): os.close(os.open(f'/tmp/{number}', os.O_CREAT))",
+        limits={"memory_max_bytes": 40 * MIB},
     ),
     Hostile(
         "sharer",
@@ -257,7 +258,7 @@ _DISK = (
         "fills the disk with empty directories",
         Reason.OUT_OF_DISK,
         "import itertools, os\nfor number in itertools.count(): os.mkdir(f'{number}')",
-        limits={"disk_max_bytes": 4 * MIB},
+        limits={"disk_max_bytes": 4 * MIB, "memory_max_bytes": 512 * MIB},
     ),
     Hostile(
         "filler-without-a-name",

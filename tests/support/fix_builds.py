@@ -78,7 +78,7 @@ class Builds:
         """
         builder = dataclasses.replace(self.settings.builder, **limits)
         self.workshop.settings = dataclasses.replace(self.settings, builder=builder)
-        self.workshop.sandbox.settings = builder
+        self.workshop.sandbox.settings = self.workshop.rooms.settings = builder
         with self.workshop.directory() as directory:
             build = Build(
                 self.workshop,
