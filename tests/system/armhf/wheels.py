@@ -53,8 +53,9 @@ class SlowFarm(Farm):
 
     def install(self, project, place):
         """Install from the farm's index as a consumer does."""
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", place]
-        subprocess.run([*command, "--index-url", self.running.index_url, project], check=True)
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--root-user-action"]
+        command += ["ignore", "--target", place, "--index-url", self.running.index_url, project]
+        subprocess.run(command, check=True)
 
 
 @pytest.fixture
