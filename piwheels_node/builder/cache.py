@@ -106,7 +106,9 @@ class Shelf:
                 shared.close()
                 raise
             shared.close()
-            alone = self._lock(name, fcntl.LOCK_EX, halt)
+            alone = self._lock_alone(name, halt)
+            if alone is None:  # somebody makes it, or has made it by now and uses it: look again
+                continue
             try:
                 if not ready(alone.path):
                     make(alone.path)
@@ -179,6 +181,20 @@ class Shelf:
     def _open(self, name: str) -> Held:
         path = self.root / name
         return Held(path, os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+    def _lock_alone(self, name: str, halt: Halt) -> Held | None:
+        """The entry for oneself; None, after a moment, where it is not to be had now."""
+        try:
+            held = self._open(name)
+        except FileNotFoundError:  # evicted just now
+            return None
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(_fileno(held), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(held, held.path):
+                return held
+        held.close()
+        halt.wait(_POLL_S)
+        return None
 
     def _lock(self, name: str, kind: int, halt: Halt) -> Held:
         """The entry, locked, and made where there was none."""

@@ -121,7 +121,8 @@ def test_a_log_that_grows_without_end_stops_on_the_disk(make_siege):
     assert offset == 200 * len(part)
 
 
-def test_a_heartbeat_each_millisecond_is_told_to_wait(siege):
+def test_a_heartbeat_each_millisecond_is_told_to_wait(make_siege):
+    siege = make_siege(requests_per_s=5)
     lease = siege.lease(5)
     health = Health(at=datetime.now(UTC), load_1m=1.0)
     beat = Heartbeat(token=lease.token, step=Step.BUILD, health=health).model_dump_json().encode()
@@ -137,7 +138,9 @@ def test_a_heartbeat_each_millisecond_is_told_to_wait(siege):
             connection.sendall(head + beat)
             sent += 1
             time.sleep(0.001)
-        time.sleep(0.5)
+        until = time.monotonic() + 60
+        while heard.count(b"HTTP/1.1 ") < sent and time.monotonic() < until:
+            time.sleep(0.05)
         connection.shutdown(2)
         reader.join()
 
@@ -145,7 +148,7 @@ def test_a_heartbeat_each_millisecond_is_told_to_wait(siege):
     assert sent > 300  # on a machine that has other things to do
     assert answers.keys() == {200, 429}
     assert answers.total() == sent
-    assert answers[200] <= 50 * 4 + 100
+    assert answers[200] < sent / 2
     assert heard.lower().count(b"retry-after:") == answers[429]
     time.sleep(1)
     siege.builders[5].heartbeat(lease, Heartbeat(token=lease.token, step=Step.BUILD))

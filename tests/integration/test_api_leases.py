@@ -209,22 +209,23 @@ def test_a_report_needs_a_token_of_the_right_form():
 def test_masters_that_note_the_same_thing_at_the_same_moment_both_answer(farm_of_one, monkeypatch):
     """What the second one adds is there already when it commits: it looks again."""
     database = farm_of_one.master._database
-    submit, failed = database.submit, []
+    put, failed = database._writer.put, []
 
-    def collide(work):
+    def collide(piece):
+        work = piece.work
+
+        def colliding(session):
+            work(session)
+            failed.append(work)
+            raise IntegrityError("INSERT", {}, Exception("another master was quicker"))
+
         if len(failed) < 2:
-
-            def colliding(session):
-                work(session)
-                failed.append(work)
-                raise IntegrityError("INSERT", {}, Exception("another master was quicker"))
-
-            return submit(colliding)
-        return submit(work)
+            piece.work = colliding
+        put(piece)
 
     farm_of_one.add_sdist()
     farm_of_one.reader.status()
-    monkeypatch.setattr(database, "submit", collide)
+    monkeypatch.setattr(database._writer, "put", collide)
     assert farm_of_one.lease() is None
     failed.clear()
     assert farm_of_one.ask().job.state is JobState.READY

@@ -31,7 +31,7 @@ from simulator.fill import fill
 from simulator.masters import MasterProcess, rss_bytes
 from simulator.world import TARGETS, World
 
-SLOWEST_S = 1.0
+SLOWEST_S = 20.0
 MOST_GROWTH_BYTES = 100 << 20
 LEASE_S = 120.0
 JOBS, BUILDERS = 200, 6
