@@ -209,7 +209,12 @@ def heartbeat(  # noqa: PLR0917 - in the order of `held_job`
 
 def add_build(session: Session, **columns: Any) -> int:
     """Insert a row of `Build`; gives its id. Columns that are not named are NULL."""
-    return int(working(session).fast(rows.ADD_BUILD, _build(columns))[0][0])
+    session, values = working(session), _build(columns)
+    build_id = session.next_id("build")
+    if build_id is None:
+        return int(session.fast(rows.ADD_BUILD, values)[0][0])
+    session.fast(rows.ADD_BUILD_AS, {**values, "of_id": build_id})
+    return build_id
 
 
 def finish(session: Session, job: Job | HeldJob, *, state: JobState, now: datetime, **detail: Any) -> None:

@@ -8,7 +8,7 @@ The same on SQLite and PostgreSQL: what only one of them has (`FOR UPDATE SKIP L
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -181,17 +181,17 @@ HELD_BY = _lost(JOBS.c.builder_id == bindparam("builder"))
 """`_HELD` of jobs that are lost to their builders."""
 
 
-def _insert_build(*, returns_id: bool) -> Insert:
-    written = insert(_BUILDS).values(
-        {column.name: value(f"of_{column.name}", column) for column in _BUILDS.c if column.name != "id"}
-    )
-    return cast("Insert", written.returning(_BUILDS.c.id)) if returns_id else written
-
-
 BUILD_COLUMNS = frozenset(column.name for column in _BUILDS.c if column.name != "id")
-ADD_BUILD = Statement(_insert_build(returns_id=True))
-ADD_BUILDS = Statement(_insert_build(returns_id=False))
-"""A row of `build`; parameters are the columns with `of_` before their names."""
+
+
+def _insert_build(names: Iterable[str]) -> Insert:
+    return insert(_BUILDS).values({name: value(f"of_{name}", _BUILDS.c[name]) for name in names})
+
+
+ADD_BUILDS = Statement(_insert_build(sorted(BUILD_COLUMNS)))
+ADD_BUILD_AS = Statement(_insert_build(["id", *sorted(BUILD_COLUMNS)]))
+ADD_BUILD = Statement(cast("Insert", _insert_build(sorted(BUILD_COLUMNS)).returning(_BUILDS.c.id)))
+"""A row of `build`: without an id, with one, and telling it; parameters are columns, `of_` before each."""
 
 
 def _ready(target: int, memory_class: int) -> Select[Any]:

@@ -58,6 +58,9 @@ class Backend(Protocol):
     def listen(self, url: URL, origin: str, heard: Callable[[str], None]) -> Listener | None:
         """Call `heard` from now on with what others than `origin` announce; None where there are none."""
 
+    def ids_ahead(self, table: str) -> Statement | None:
+        """Gives some ids that a table will use, where asking with each row costs; None where it does not."""
+
     def pipeline(self, driver_connection: Any) -> AbstractContextManager[Any]:
         """A context in which the driver does not wait for answers that nobody reads."""
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, text
+from sqlalchemy import URL, Connection, Engine, create_engine, func, literal_column, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
@@ -30,6 +31,7 @@ _MOST_READERS = 16
 """So that several masters fit into the 100 connections that PostgreSQL allows by default."""
 
 _WAIT_FOR_READER_S = 10
+_IDS_AHEAD = 64
 _MIGRATION_LOCK = 0x70697768  # "piwh"
 _CONNECTION_SETTINGS = {
     "application_name": "piwheels-node",
@@ -201,6 +203,15 @@ def listen(url: URL, origin: str, heard: Callable[[str], None]) -> Any:
     from piwheels_node.master.database.listener import Listener  # noqa: PLC0415 - it needs psycopg
 
     return Listener(url, origin, heard)
+
+
+@cache
+def ids_ahead(table: str) -> Statement:
+    """The next ids of a table's sequence: those that are not used leave a gap, and nobody else gets them."""
+    sequence = func.pg_get_serial_sequence(table, literal_column("'id'"))
+    return Statement(
+        select(func.nextval(sequence)).select_from(func.generate_series(1, literal_column(str(_IDS_AHEAD))))
+    )
 
 
 def pipeline(driver_connection: Any) -> AbstractContextManager[Any]:

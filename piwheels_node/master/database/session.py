@@ -9,8 +9,8 @@ is locked for a moment only. This module knows the tables of counters and events
 from __future__ import annotations
 
 from collections import Counter as Bag
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
@@ -75,7 +75,8 @@ class Shortcut:
     error of theirs is told then. `settle` before SQLAlchemy itself uses the connection.
     """
 
-    def __init__(self, connection: Connection, backend: Backend) -> None:
+    def __init__(self, connection: Connection, backend: Backend, ids: dict[str, list[int]]) -> None:
+        self._ids = ids
         self._connection = connection
         self._dialect = connection.dialect
         driver: Any = connection.connection.driver_connection
@@ -94,14 +95,30 @@ class Shortcut:
         """Run a statement, and give its rows; raises DBAPIError."""
         self._line_up()
         compiled = statement.on(self._dialect)
-        with self._watching():
+        try:
             return compiled.run(self._asks if compiled.gives_rows else self._tells, values)
+        except DBAPIError as error:
+            self._look_at(error)
+            raise
 
     def run_many(self, statement: Statement, many: Sequence[dict[str, Any]]) -> None:
         """Run a statement once for each of `many`; raises DBAPIError."""
         self._line_up()
-        with self._watching():
+        try:
             statement.on(self._dialect).run_many(self._tells, many)
+        except DBAPIError as error:
+            self._look_at(error)
+            raise
+
+    def next_id(self, table: str) -> int | None:
+        """An id for a new row, which nobody else gets; None where the database is asked with the row."""
+        ids = self._ids.setdefault(table, [])
+        if not ids:
+            ahead = self._backend.ids_ahead(table)
+            if ahead is None:
+                return None
+            ids.extend(found for (found,) in reversed(self.run(ahead, {})))
+        return ids.pop()
 
     def settle(self) -> None:
         """Wait for all answers; raises DBAPIError where one is an error."""
@@ -110,8 +127,9 @@ class Shortcut:
             try:
                 pipeline.__exit__(None, None, None)
             except self._dialect.loaded_dbapi.Error as error:
-                with self._watching():
-                    raise wrapped(self._dialect, error, self._driver) from error
+                failure = wrapped(self._dialect, error, self._driver)
+                self._look_at(failure)
+                raise failure from error
 
     def close(self) -> None:
         """Let go of the connection, whatever state it is in."""
@@ -125,15 +143,13 @@ class Shortcut:
             self._pipeline = self._backend.pipeline(self._driver)
             self._pipeline.__enter__()
 
-    @contextmanager
-    def _watching(self) -> Iterator[None]:
-        try:
-            yield
-        except DBAPIError as error:
-            connection = self._connection
-            if error.connection_invalidated and not (connection.closed or connection.invalidated):
-                connection.invalidate(error.orig)
-            raise
+    def _look_at(self, error: BaseException) -> None:
+        """Tell SQLAlchemy where the connection is gone."""
+        connection = self._connection
+        if not isinstance(error, DBAPIError) or not error.connection_invalidated:
+            return
+        if not (connection.closed or connection.invalidated):
+            connection.invalidate(error.orig)
 
 
 class WorkSession(Session):
@@ -174,6 +190,14 @@ class WorkSession(Session):
         self._prepare(statement)
         try:
             self._shortcut.run_many(statement, many)
+        except DBAPIError as error:
+            self._note(error)
+            raise
+
+    def next_id(self, table: str) -> int | None:
+        """An id for a new row of a table; None where inserting it (`RETURNING`) says so at no cost."""
+        try:
+            return self._shortcut.next_id(table)
         except DBAPIError as error:
             self._note(error)
             raise

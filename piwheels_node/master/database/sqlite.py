@@ -108,6 +108,10 @@ def listen(_url: URL, _origin: str, _heard: Callable[[str], None]) -> None:
     """There is nobody else to hear."""
 
 
+def ids_ahead(_table: str) -> None:
+    """An inserted row says its id at no cost."""
+
+
 def pipeline(_driver_connection: Any) -> nullcontext[None]:
     """There is nothing to wait for: SQLite runs in this process."""
     return nullcontext()

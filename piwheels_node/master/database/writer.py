@@ -82,6 +82,7 @@ class Writer:
         self._waiting: deque[Piece] = deque()
         self._running: list[Piece] = []
         self._changed = threading.Condition()
+        self._ids: dict[str, list[int]] = {}
         self._is_idle = False
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
@@ -179,7 +180,7 @@ class Writer:
             connection = self._connection = self._engine.connect()
         tally = Tally()
         transaction = connection.begin()
-        shortcut = Shortcut(connection, self._backend)
+        shortcut = Shortcut(connection, self._backend, self._ids)
         try:
             session: WorkSession | None = None
             for piece in pieces:

@@ -318,3 +318,38 @@ def test_the_writer_survives_work_from_many_threads_that_fails_in_every_way(data
     with database.read() as session:
         assert session.get_one(Counter, "n").value == 40
         assert session.scalars(select(Builder)).all() == []
+
+
+def test_builds_get_ids_of_their_own_whichever_way_they_are_made(tables):
+    """On PostgreSQL ids are fetched ahead; other sessions, and work that fails, may use the same sequence."""
+    tables.add_job()
+    job = tables.claim()
+    columns = {
+        "job_id": job.id,
+        "builder_id": tables.builder_id,
+        "attempt": 1,
+        "started_at": NOW,
+        "duration_s": 1.0,
+        "outcome": Outcome.FAILED,
+    }
+
+    def past(session):
+        return [queue.add_build(session, **columns) for _ in range(40)]
+
+    def through(session):
+        build = Build(**columns)
+        session.add(build)
+        session.flush()
+        return [build.id]
+
+    def fail(session):
+        queue.add_build(session, **columns)
+        raise ValueError("no")
+
+    made = []
+    for work in (past, through, fail, past, through):
+        with suppress(ValueError):
+            made += tables.database.write(work)
+    assert len(set(made)) == len(made) == 82
+    with tables.database.read() as session:
+        assert set(session.scalars(select(Build.id))) == set(made)
