@@ -120,6 +120,12 @@ def accept(
         except WheelError as error:
             _log.warning("the wheel of job %d is refused: %s: %s", job_id, error.reason, error.what)
             report = _as_failure(report, error.reason, str(error))
+        except StorageError:
+            with database.read() as session:
+                lease.job(
+                    session
+                )  # lost, where the same report came twice and the first took the upload away
+            raise
     elif report.outcome is not Outcome.FAILED:
         report = _as_failure(report, FailureReason.BUILDER_FAILED, "a report of a build without its wheel")
     if answer is None:

@@ -170,6 +170,25 @@ def test_the_same_report_twice_is_one_wheel(bench, job):
     assert len(bench.wheels()) == 1
 
 
+def test_a_report_that_is_overtaken_by_its_repetition_is_lost(bench, job, monkeypatch):
+    """The answer to a report was lost, and it came again while the first was still looked at."""
+    path = bench.wheel()
+    bench.upload(job, path)
+    seal = bench.store.seal
+
+    def seal_slowly(upload):
+        sealed = seal(upload)
+        monkeypatch.setattr(bench.store, "seal", seal)
+        assert bench.report(job, wheel=claim_of(path)).outcome is Outcome.BUILT
+        return sealed
+
+    monkeypatch.setattr(bench.store, "seal", seal_slowly)
+    with pytest.raises(LeaseLostError):
+        bench.report(job, wheel=claim_of(path))
+
+    assert len(bench.wheels()) == len(bench.builds()) == 1
+
+
 @pytest.mark.parametrize(
     ("claim", "reason"),
     [
