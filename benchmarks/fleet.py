@@ -271,9 +271,13 @@ async def _idle(farm: Farm, shared: Shared, keys: list[str], seconds: float) -> 
     builders = [
         SimulatedBuilder(number, builder_name(number), key, shared) for number, key in enumerate(keys, 1)
     ]
-    tasks = [asyncio.create_task(builder.run()) for builder in builders]
+    tasks: list[asyncio.Task[None]] = []
     try:
-        await asyncio.sleep(max(shared.poll_s, shared.lease_s / 3))  # the first round is not what is measured
+        for builder in builders:  # not all at one moment: machines of a farm do not keep step
+            tasks.append(asyncio.create_task(builder.run()))
+            await asyncio.sleep(shared.poll_s / len(builders))
+        await asyncio.sleep(shared.poll_s)
+        shared.figures.took_s.clear()  # coming is not what is measured
         began, database_began, asked = farm.load(), farm.database_load(), shared.figures.requests
         while time.monotonic() - began.at < seconds:
             await asyncio.sleep(_LOOK_S)
