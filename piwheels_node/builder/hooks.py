@@ -148,7 +148,10 @@ class Hooks:
         with Path(self.log.name).open("rb") as log:
             log.seek(started_at)
             said = log.readline(_FIRST_LINE_BYTES)
-        if said.startswith((b"bwrap: ", b"setpriv: ")) and not (self.inside / "usage.json").exists():
+        if (
+            said.startswith((b"bwrap: ", b"setpriv: ", b"ionice: "))
+            and not (self.inside / "usage.json").exists()
+        ):
             raise BuildError(FailureReason.BUILDER_FAILED, said.decode(errors="replace").strip())
 
     def _variables(self) -> dict[str, str]:

@@ -114,7 +114,7 @@ class Sandbox:
         self._check_reachable(self.interpreter.path)
         command = [*self._bwrap(None, None), str(self.interpreter.path), "-I", "-c", ""]
         try:
-            with self._popen(command) as process:
+            with self._popen(command, idle_disk=False) as process:
                 said = process.communicate()[0].decode(errors="replace").strip()
         except OSError as error:
             raise SandboxUnavailableError(
@@ -252,7 +252,9 @@ class Sandbox:
             return GroupMemory(group)
         return SampledMemory(family, most_bytes=bounds.memory_bytes, tmp_bytes=self.settings.tmp_bytes)
 
-    def _popen(self, command: list[str], *, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+    def _popen(
+        self, command: list[str], *, pass_fds: tuple[int, ...] = (), idle_disk: bool = True
+    ) -> subprocess.Popen[bytes]:
         """Start bubblewrap in a session of its own, as the account that package code runs as.
 
         By setpriv, not by Popen's `user`: that would copy the page tables of the whole builder first.
@@ -260,8 +262,10 @@ class Sandbox:
         if self.account:
             account = ("--reuid", str(self.account.uid), "--regid", str(self.account.gid), "--clear-groups")
             command = ["setpriv", *account, "--", *command]
+        if idle_disk:
+            command = [*self._idle_disk, *command]
         return subprocess.Popen(
-            [*self._idle_disk, *command],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -258,7 +258,7 @@ _DISK = (
         "fills the disk with empty directories",
         Reason.OUT_OF_DISK,
         "import itertools, os\nfor number in itertools.count(): os.mkdir(f'{number}')",
-        limits={"disk_max_bytes": 4 * MIB, "memory_max_bytes": 512 * MIB},
+        limits={"disk_max_bytes": 4 * MIB, "memory_bytes": 0, "memory_max_bytes": 512 * MIB},
     ),
     Hostile(
         "filler-without-a-name",
@@ -279,6 +279,7 @@ _DISK = (
         "for number in range(1000): os.mkdir('deep'); os.chdir('deep')\n"
         "open('hidden', 'wb').write(bytes(1 << 20))\n"
         "time.sleep(600)\n",
+        limits={"memory_bytes": 0},
     ),
     Hostile(
         "tmp-filler",

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
 import pytest
+from fix_builds import Builds, control_groups
 from sdists import make_sdist
 
 from piwheels_node.builder.gate import Gate
@@ -50,6 +52,16 @@ if child == 0:
     ctypes.CDLL(None).pthread_exit(None)
 os.waitpid(child, 0)
 """
+
+
+@pytest.fixture(params=["cgroup", "none"])
+def builds(request, open_tmp_path, pypi):
+    """A workshop that freezes a control group, or sends signals."""
+    with contextlib.ExitStack() as closing:
+        setting = closing.enter_context(control_groups())[0] if request.param == "cgroup" else "none"
+        made = Builds(open_tmp_path / "builder", pypi, cgroup=setting)
+        closing.callback(made.close)
+        yield made
 
 
 class Started:

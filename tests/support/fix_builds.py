@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import secrets
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from piwheels_node.builder.build import Build, Record
+from piwheels_node.builder.cgroups import Groups, own_group
 from piwheels_node.builder.interpreter import probe
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.core.failure import FailureReason
@@ -92,6 +95,25 @@ class Builds:
                 seen(build.log_path)
             record = build.run()
             return Done(record, build.log_path.read_text(errors="replace"))
+
+
+@contextlib.contextmanager
+def control_groups():
+    """A value of `builder.cgroup` with which builds get control groups, and the directory of those."""
+    delegated = Groups.find()
+    if delegated:
+        yield "", delegated.base
+        return
+    own = own_group()
+    if own is None or Path("/run/systemd/system").exists():
+        pytest.skip("no control group was delegated to us: systemd-run -p Delegate=yes pytest")
+    made = own / f"piwheels-node-test-{secrets.token_hex(4)}"
+    try:
+        made.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield str(made), made
+    made.rmdir()
 
 
 @pytest.fixture
