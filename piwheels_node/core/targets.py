@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, total_ordering
+from functools import cached_property, lru_cache, total_ordering
 
 from packaging.tags import Tag, compatible_tags, cpython_tags
 
@@ -46,15 +46,12 @@ class Target:
 
     @classmethod
     def parse(cls, name: str) -> Target:
-        """Read `cp313-linux_armv7l-debian13`; raises UsageError."""
-        found = _NAME.fullmatch(name)
-        if not found:
-            raise UsageError(
-                f"'{name}' is not a target", hint="write ABI-PLATFORM-RELEASE: cp313-linux_armv7l-debian13"
-            )
-        target = cls(found["abi"], found["platform"], found["release"])
-        _ = target.glibc
-        return target
+        """Read `cp313-linux_armv7l-debian13`; raises UsageError.
+
+        The same name gives the same object, which keeps its tags: making them takes a millisecond, and a master
+        needs them for each wheel that it checks.
+        """
+        return _parsed(name)
 
     def __str__(self) -> str:
         return f"{self.abi}-{self.platform}-{self.release}"
@@ -126,3 +123,15 @@ class Target:
                         yield f"{_LEGACY_MANYLINUX[major, minor]}_{arch}"
         for arch in archs:
             yield f"linux_{arch}"
+
+
+@lru_cache(maxsize=256)
+def _parsed(name: str) -> Target:
+    found = _NAME.fullmatch(name)
+    if not found:
+        raise UsageError(
+            f"'{name}' is not a target", hint="write ABI-PLATFORM-RELEASE: cp313-linux_armv7l-debian13"
+        )
+    target = Target(found["abi"], found["platform"], found["release"])
+    _ = target.glibc
+    return target
