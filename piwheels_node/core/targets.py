@@ -48,8 +48,8 @@ class Target:
     def parse(cls, name: str) -> Target:
         """Read `cp313-linux_armv7l-debian13`; raises UsageError.
 
-        The same name gives the same object, which keeps its tags: making them takes a millisecond, and a master
-        needs them for each wheel that it checks.
+        The same name gives the same object, which keeps its tags: making them takes a millisecond, and a
+        master needs them for each wheel that it checks.
         """
         return _parsed(name)
 
