@@ -26,6 +26,7 @@ from piwheels_node import __version__
 from piwheels_node.builder.assignment import Assignment, Observer
 from piwheels_node.builder.conditions import Cause, Judgement, unfit
 from piwheels_node.builder.health import Sensors
+from piwheels_node.builder.limits import build_memory_bytes
 from piwheels_node.builder.lookout import Lookout
 from piwheels_node.builder.orders import OrderListener
 from piwheels_node.builder.patience import Patience
@@ -267,7 +268,7 @@ class BuilderService:
                     LeaseRequest(
                         targets=[self._offer()],
                         wait_s=self.poll_s,
-                        memory_bytes=self.sensors.one_build_bytes(self.slots),
+                        memory_bytes=self._memory_bytes(),
                     )
                 )
             except (SupersededError, KeyRefusedError):
@@ -311,6 +312,12 @@ class BuilderService:
         elif self._away and not error:
             _log.warning("the master answers again")
         self._away = error is not None
+
+    def _memory_bytes(self) -> int | None:
+        """Memory that one build could have now: what it may have, or less where there is less."""
+        there = self.sensors.one_build_bytes(self.slots)
+        limit = build_memory_bytes(self.workshop.settings.builder, self.workshop.sandbox.machine_bytes())
+        return None if there is None else min(there, limit)
 
     def _offer(self) -> OfferedTarget:
         return OfferedTarget(
