@@ -23,6 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from packages import QUICK_C, QUICK_PURE
 from rich.console import Console
 from rich.table import Table
 
@@ -31,20 +32,6 @@ from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import BuildRequest
 from piwheels_node.core.settings import Settings
 from piwheels_node.standalone import Standalone
-
-PURE = (
-    "six",
-    "tabulate",
-    "idna",
-    "colorama",
-    "click",
-    "packaging",
-    "attrs",
-    "tomlkit",
-    "pyparsing",
-    "requests",
-)
-C = ("spidev", "RPi.GPIO", "netifaces", "smbus")
 
 CONTENDERS = ("here", "pip", "uv")
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
@@ -64,7 +51,7 @@ def main() -> None:
         rounds = [bench.round() for _ in range(arguments.rounds + 1)][1:]  # the first warms every cache
     times = {
         name: {key: statistics.median(one[name][key] for one in rounds) for key in CONTENDERS}
-        for name in (*PURE, *C)
+        for name in (*QUICK_PURE, *QUICK_C)
     }
     show(times, has_uv=bench.uv is not None)
 
@@ -78,7 +65,7 @@ class Bench:
         subprocess.run([PYTHON, "-m", "venv", str(work / "venv")], check=True)
         self.python = str(work / "venv" / "bin" / "python")
         subprocess.run([self.python, "-m", "pip", "-q", "install", "--upgrade", "pip"], check=True)
-        self.sdists = {name: self.fetch(name) for name in (*PURE, *C)}
+        self.sdists = {name: self.fetch(name) for name in (*QUICK_PURE, *QUICK_C)}
 
     def round(self) -> dict[str, dict[str, float]]:
         """Every package once by every contender; a new master, so that there are jobs to do.
@@ -172,10 +159,10 @@ def show(times: dict[str, dict[str, float]], *, has_uv: bool) -> None:
     for name, one in times.items():
         ratios = (f"1/{one['pip'] / one['here']:.1f}", f"{one['here'] / one['uv']:.2f}" if has_uv else "")
         seconds = (f"{one[key]:.2f} s" for key in ("here", "pip", "uv"))
-        table.add_row(name, "C" if name in C else "pure", *seconds, *ratios)
+        table.add_row(name, "C" if name in QUICK_C else "pure", *seconds, *ratios)
     console = Console()
     console.print(table)
-    for kind, names in (("pure", PURE), ("C", C)):
+    for kind, names in (("pure", QUICK_PURE), ("C", QUICK_C)):
         ratio = statistics.median(times[name]["pip"] / times[name]["here"] for name in names)
         line = f"{kind}: median {1 / ratio:.3f} of pip's time (1/{ratio:.1f})"
         if has_uv:

@@ -18,31 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from alone import build, lease_of, work_directory, workshop
+from packages import PURE, C
 
 from piwheels_node.builder.files import sha256_of
 from piwheels_node.core.errors import NodeError
 from piwheels_node.master.pypi import PyPI
 
-PURE = (
-    *(
-        "six",
-        "tabulate",
-        "idna",
-        "colorama",
-        "click",
-        "packaging",
-        "attrs",
-        "tomlkit",
-        "pyparsing",
-        "requests",
-    ),
-    *("flask", "rich", "pygments", "python-dateutil", "gpiozero", "urllib3", "certifi", "hatchling", "pytz"),
-    "more-itertools",
-)
-C = (
-    *("spidev", "RPi.GPIO", "netifaces", "smbus", "markupsafe", "msgpack", "psutil", "wrapt", "simplejson"),
-    "bitarray",
-)
 GOAL = 0.9
 
 
