@@ -11,7 +11,8 @@
     │   ├── KeyRefusedError     the key opens nothing: never known, or revoked
     │   ├── LeaseLostError      the job is somebody else's by now: stop
     │   └── SupersededError     the key is used by somebody else: stop for good
-    ├── UnavailableError        the master cannot work just now; what was asked has not happened
+    ├── UnavailableError        the master cannot work just now: ask again later
+    │   └── ContendedError      the database is there, but others keep hold of the rows
     ├── SandboxUnavailableError this machine cannot confine a build, so it does not build
     ├── StorageError            the disk is full or the store is damaged
     ├── WheelError              a wheel is not what it says it is
@@ -103,7 +104,14 @@ class SupersededError(MasterError):
 
 
 class UnavailableError(NodeError):
-    """The master's database is away, or it is told too much at once; trying again later will help."""
+    """The master's database is away, or it is told too much at once; trying again later will help.
+
+    What was asked has not happened, unless the message says that nobody knows.
+    """
+
+
+class ContendedError(UnavailableError):
+    """The database answers, but others keep hold of the rows that this needs: no outage."""
 
 
 class SandboxUnavailableError(NodeError):

@@ -223,8 +223,7 @@ def finish(session: Session, job: Job | HeldJob, *, state: JobState, now: dateti
         raise ValueError(f"{state.value} is no end")
     session = working(session)
     session.fast(rows.END, {"job": job.id, "after": state})
-    if job.attempts > 1 or job.losses:  # else it was tried once, and nobody avoids it
-        session.fast(rows.AVOID_NO_MORE, {"job": job.id})
+    session.fast(rows.AVOID_NO_MORE, {"job": job.id})
     _recount(session, job.target_id, job.state, state)
     record(session, job.id, EventKind(state.value), now, **detail)
     _mirror(job, state=state)

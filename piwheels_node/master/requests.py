@@ -11,13 +11,11 @@ This module blocks (it asks PyPI), so the API calls `ask` in a thread; it knows 
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from datetime import datetime
 
 from packaging.version import Version
 from sqlalchemy import delete, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.errors import UsageError
@@ -45,7 +43,6 @@ _WORTH_ASKING = frozenset({Policy.RETRY_ELSEWHERE, Policy.WAIT_FOR_DEPENDENCY})
 """What may have come right unseen: a network, a disk, a wheel on PyPI."""
 
 _LONGEST_TEXT = 500
-_TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ def ask(database: Database, pypi: PyPI, request: BuildRequest, now: datetime) ->
             found = {"outcome": Outcome.FAILED, "reason": reason, "what": what}
             return answer.model_copy(update=found)
     wish = _Wish(project, version, target, decision.sdist, request.force)
-    return _answer_of_job(answer, _find_or_queue(database, wish, now))
+    return _answer_of_job(answer, database.write(lambda session: _find_or_queue(session, wish, now)))
 
 
 def _target(database: Database, name: str | None) -> Target:
@@ -112,15 +109,7 @@ def _why(job: JobView, build: BuildView | None) -> str:
     return build.reason.sentence
 
 
-def _find_or_queue(database: Database, wish: _Wish, now: datetime) -> JobView:
-    """Another master may note the same project at the same moment: its rows are there in the next try."""
-    for _ in range(_TRIES - 1):
-        with contextlib.suppress(IntegrityError):
-            return database.write(lambda session: _note(session, wish, now))
-    return database.write(lambda session: _note(session, wish, now))
-
-
-def _note(session: Session, wish: _Wish, now: datetime) -> JobView:
+def _find_or_queue(session: Session, wish: _Wish, now: datetime) -> JobView:
     release = store_release(session, wish.project, wish.version)
     target = session.scalar(select(TargetRow).where(TargetRow.name == str(wish.target)))
     if target is None:

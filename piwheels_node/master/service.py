@@ -28,7 +28,6 @@ from typing import Self
 
 import uvicorn
 import uvloop
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.errors import NodeError, UnavailableError
@@ -171,10 +170,7 @@ class Master:
         def begin(session: Session) -> tuple[str, bool, int]:
             return _begin(session, self._settings.master.lease_s if is_first else None)
 
-        try:
-            instance, has_wheels, renewed = self._database.write(begin)
-        except IntegrityError:  # another master, which starts at the same moment, has drawn the number
-            instance, has_wheels, renewed = self._database.write(begin)
+        instance, has_wheels, renewed = self._database.write(begin)
         directory.belong(self._data, instance, has_wheels=has_wheels and directory.is_shared(self._settings))
         if renewed:
             _log.info("%d leases begin anew: there was no master to keep them", renewed)

@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from piwheels_node.core.errors import NodeError, UnavailableError
+from piwheels_node.core.errors import ContendedError, NodeError, UnavailableError
 from piwheels_node.core.jobs import JobState
 from piwheels_node.master import queue
 from piwheels_node.master.api import Context
@@ -90,8 +90,9 @@ class Upkeep:
             try:
                 await work()
             except Exception as error:  # noqa: BLE001 - the boundary of a task: a later round may succeed
-                self._was_away |= isinstance(error, NodeError)
-                self.is_away |= isinstance(error, UnavailableError)
+                if not isinstance(error, ContendedError):  # other masters keep the leases meanwhile
+                    self._was_away |= isinstance(error, NodeError)
+                    self.is_away |= isinstance(error, UnavailableError)
                 self._trouble.has(name, error)
                 wait_s = min(every_s, _AGAIN_S)
             else:

@@ -8,7 +8,6 @@ from datetime import timedelta
 import httpx
 import pytest
 from fix_master import OFFER, FarmOfOne, with_settings
-from sqlalchemy.exc import IntegrityError
 
 from piwheels_node.client import MasterClient
 from piwheels_node.core.errors import (
@@ -204,30 +203,3 @@ def test_a_heartbeat_keeps_the_lease_and_tells_how_the_machine_is(farm_of_one):
 def test_a_report_needs_a_token_of_the_right_form():
     with pytest.raises(ValueError, match="token"):
         Report(token="short", outcome=Outcome.FAILED, duration_s=1)
-
-
-def test_masters_that_note_the_same_thing_at_the_same_moment_both_answer(farm_of_one, monkeypatch):
-    """What the second one adds is there already when it commits: it looks again."""
-    database = farm_of_one.master._database
-    put, failed = database._writer.put, []
-
-    def collide(piece):
-        work = piece.work
-
-        def colliding(session):
-            work(session)
-            failed.append(work)
-            raise IntegrityError("INSERT", {}, Exception("another master was quicker"))
-
-        if len(failed) < 2:
-            piece.work = colliding
-        put(piece)
-
-    farm_of_one.add_sdist()
-    farm_of_one.reader.status()
-    monkeypatch.setattr(database._writer, "put", collide)
-    assert farm_of_one.lease() is None
-    failed.clear()
-    assert farm_of_one.ask().job.state is JobState.READY
-    assert len(failed) == 2
-    assert farm_of_one.events(farm_of_one.lease()) == ["queued", "leased"]

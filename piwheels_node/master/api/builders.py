@@ -62,7 +62,7 @@ async def hello(told: Hello, here: Here, builder: Newcomer) -> Orders:
         known = leases.hello(session, builder.id, told, now, here.settings)
         return control.orders_of(session, builder.id, now) if known else None
 
-    orders = await here.write(work)
+    orders = await here.database.awrite(work)
     here.told.pop(builder.id, None)
     here.callers.announced(f"orders:{builder.id}")
     if orders is None:
@@ -137,7 +137,7 @@ async def _register(here: Context, builder: Speaker, wanted: LeaseRequest) -> No
             return leases.needs_registering(session, builder.id, wanted, here.now())
 
     if await asyncio.to_thread(is_news):
-        await here.write(
+        await here.database.awrite(
             lambda session: leases.register(
                 session, builder.id, wanted.targets, wanted.memory_bytes, here.now()
             )

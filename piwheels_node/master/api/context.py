@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from sqlalchemy.exc import IntegrityError
 
 from piwheels_node.core.builders import BuilderState
 from piwheels_node.core.settings import Settings
@@ -23,7 +21,7 @@ from piwheels_node.master.api.problems import NoKeyError, WrongKeyError
 from piwheels_node.master.api.refusals import Refusals
 from piwheels_node.master.api.waiting import Waiting
 from piwheels_node.master.control import Speaker
-from piwheels_node.master.database.engine import Database, Work
+from piwheels_node.master.database.engine import Database
 from piwheels_node.master.keys import KeyKind
 from piwheels_node.master.logs import LogFiles
 from piwheels_node.master.pypi import PyPI
@@ -31,7 +29,6 @@ from piwheels_node.master.store import WheelStore
 
 T = TypeVar("T")
 _THREADS = 32
-_TRIES = 3
 
 
 def _now() -> datetime:
@@ -65,13 +62,6 @@ class Context:
         self.database.subscribe(self.waiting.announce)
         threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="api")
         asyncio.get_running_loop().set_default_executor(threads)
-
-    async def write(self, work: Work[T]) -> T:
-        """`Database.awrite`, where another master may add the same rows at that moment: then again."""
-        for _ in range(_TRIES - 1):
-            with contextlib.suppress(IntegrityError):
-                return await self.database.awrite(work)
-        return await self.database.awrite(work)
 
     def end(self) -> None:
         """The event loop ends: write what is still to be counted."""

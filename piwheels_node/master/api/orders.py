@@ -31,7 +31,7 @@ async def order_builder(name: str, order: BuilderOrder, here: Here, _operator: O
 @router.post("/order")
 async def order_all(order: BuilderOrder, here: Here, _operator: Operator) -> Status:
     """Tell the whole farm to run, pause or drain; a builder that was told to stand still itself does so."""
-    await here.write(lambda session: control.order_all(session, order, here.now()))
+    await here.database.awrite(lambda session: control.order_all(session, order, here.now()))
 
     def status() -> Status:
         with here.database.read() as session:

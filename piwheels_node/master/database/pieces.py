@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 Work = Callable[[Any], Any]
 
 
-class Piece:
+class Piece(ABC):
     """Some work, and after it `result` or `error`."""
 
     __slots__ = ("error", "is_delivered", "result", "work")
@@ -33,9 +34,9 @@ class Piece:
         """The writer takes it; False where nobody wants it any more."""
         return True
 
+    @abstractmethod
     def deliver(self) -> None:
         """Let who waits have what came of it; once."""
-        raise NotImplementedError
 
 
 class FuturePiece(Piece):

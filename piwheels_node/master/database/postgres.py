@@ -19,7 +19,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
-from piwheels_node.core.errors import NodeError, SettingsError, StorageError, UnavailableError
+from piwheels_node.core.errors import (
+    ContendedError,
+    NodeError,
+    SettingsError,
+    StorageError,
+    UnavailableError,
+)
 from piwheels_node.master.database.statements import Statement
 
 CHANNEL = "piwheels_node"
@@ -65,6 +71,9 @@ _STORAGE = {
 }
 _LOST = frozenset({"57P01", "57P02", "57P05", "25P03"})
 """With these PostgreSQL closes the connection, which the driver does not always see at once."""
+
+_CONTENDED = frozenset({"40001", "40P01", "55P03"})
+"""With these the database is there, but others have what is needed."""
 
 _UNAVAILABLE = {
     "40001": "other masters keep changing the same rows",
@@ -168,16 +177,16 @@ def meaning_of(error: BaseException, where: str) -> NodeError | None:
         what, hint = _STORAGE[code]
         return StorageError(what, where=where, hint=hint)
     if code in _UNAVAILABLE:
-        return away(where, _UNAVAILABLE[code])
+        return away(where, _UNAVAILABLE[code], ContendedError if code in _CONTENDED else UnavailableError)
     if error.connection_invalidated or (code or "").startswith("08") or _is_connecting(error):
         said = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
         return away(where, f"the database cannot be reached: {said[0][:300]}")
     return None
 
 
-def away(where: str, what: str) -> UnavailableError:
+def away(where: str, what: str, kind: type[UnavailableError] = UnavailableError) -> UnavailableError:
     """The database cannot be used just now."""
-    return UnavailableError(what, where=where, hint="it is tried again; the log of PostgreSQL may say more")
+    return kind(what, where=where, hint="it is tried again; the log of PostgreSQL may say more")
 
 
 def should_run_again(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ results. So many small writes share one fsync, and whoever has a result knows th
     a piece raises              what its session did is in a savepoint, which is undone; the others stay
     ... after a `fast` change   that has no savepoint: the batch is undone, and its pieces run one by one
     the transaction fails       likewise; on a full disk all of them fail
-    a deadlock                  the batch runs again
+    another master was first    a deadlock, or a row that both add: the batch runs again, and finds it
     the connection is lost      the batch runs again, once, where it is certain that nothing was committed;
                                 where the answer to a COMMIT was lost nothing is: all get UnavailableError
 

@@ -19,9 +19,10 @@ from sqlalchemy import bindparam, event, func, make_url, select, text
 from sqlalchemy.exc import DBAPIError
 from test_writer import bump, put
 
-from piwheels_node.core.errors import NodeError, SettingsError, StorageError, UnavailableError
+from piwheels_node.core.errors import ContendedError, NodeError, SettingsError, StorageError, UnavailableError
 from piwheels_node.core.jobs import JobState, Outcome, Step
-from piwheels_node.master import queue
+from piwheels_node.core.messages import OfferedTarget
+from piwheels_node.master import leases, queue
 from piwheels_node.master.database import postgres
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Builder, Counter, Job, TargetRow
@@ -144,7 +145,8 @@ def test_options_of_the_url_are_kept(url):
         ("42501", StorageError, "may not use"),
         ("53300", UnavailableError, "no connection left"),
         ("53200", UnavailableError, "no memory left"),
-        ("55P03", UnavailableError, "holds a row"),
+        ("55P03", ContendedError, "holds a row"),
+        ("40P01", ContendedError, "locking the same rows"),
         ("57014", UnavailableError, "cancel"),
         ("08006", UnavailableError, "cannot be reached"),
     ],
@@ -297,6 +299,36 @@ def test_a_deadlock_between_two_masters_is_run_again_by_itself(url, database):
 
 
 # Announcements
+
+
+def test_a_row_that_two_masters_add_at_the_same_moment_is_there_once_and_both_go_on(url, tables):
+    offered = [OfferedTarget(name="cp313-linux_x86_64-debian13", environment_id="env-1")]
+    added, go_on, runs = threading.Event(), threading.Event(), []
+
+    def first(session):
+        leases.register(session, tables.builder_id, offered, None, NOW)
+        session.flush()
+        added.set()
+        assert go_on.wait(10)
+
+    def second(session):
+        runs.append(1)
+        return leases._target_id(session, offered[0].name, NOW)
+
+    with Database.open(url) as other:
+        one = tables.database.submit(first)
+        assert added.wait(10)
+        two = other.submit(second)  # it does not see the row, adds it, and waits for the one that was first
+        until(lambda: runs)
+        time.sleep(0.2)
+        assert not two.done()
+        go_on.set()
+        one.result(10)
+
+        with other.read() as session:
+            names = select(TargetRow.id).where(TargetRow.name == offered[0].name)
+            assert session.scalars(names).all() == [two.result(10)]
+    assert len(runs) > 1
 
 
 def test_what_one_master_announces_the_others_hear_within_a_second_and_each_once(url, tables):

@@ -273,6 +273,17 @@ def test_who_avoided_a_job_is_forgotten_when_it_ends(tables):
         assert session.scalars(select(JobAvoidance)).all() == []
 
 
+def test_who_refused_a_job_is_forgotten_when_another_builds_it_at_its_first_attempt(tables):
+    job_id, other = tables.add_job(), tables.add_builder()
+    tables.claim()
+    do(tables, job_id, lambda s, job: queue.refuse(s, job, tables.builder_id, "no", NOW, SETTINGS))
+    tables.claim(builder_id=other)
+    end(tables, job_id, JobState.BUILT)
+
+    with tables.database.read() as session:
+        assert session.scalars(select(JobAvoidance)).all() == []
+
+
 def test_a_job_that_is_avoided_hides_no_other_one(tables):
     first, second = tables.add_job("a", priority=Priority.REQUESTED), tables.add_job("b")
     tables.claim()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from fix_database import LEASE_S, NOW, later
 
-from piwheels_node.core.errors import StorageError, UnavailableError
+from piwheels_node.core.errors import ContendedError, StorageError, UnavailableError
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.settings import Settings
 from piwheels_node.master import queue, upkeep
@@ -62,6 +62,19 @@ def run(here, until, seconds=5):
 
 def complaints(caplog):
     return [record.message.splitlines()[0] for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_rows_that_other_masters_hold_are_no_outage(quick):
+    rounds = []
+
+    def contended(_here, _work):
+        rounds.append(1)
+        raise ContendedError("other masters keep locking the same rows")
+
+    seen = []
+    run(Here(contended), lambda upkeep_: seen.append(upkeep_.is_away) or len(rounds) > 20)
+
+    assert not any(seen)
 
 
 def test_an_outage_is_said_once_however_many_rounds_it_lasts(quick, caplog):
