@@ -90,7 +90,13 @@ class Standalone:
             closing.callback(workshop.close)
             client = MasterClient(self.url, builder_key, session=secrets.token_urlsafe(16))
             closing.callback(client.close)
-            builder = BuilderService(client, workshop, slots=slots(), observer=self.observer, poll_s=_POLL_S)
+            builder = BuilderService(
+                client,
+                workshop,
+                slots=self.settings.builder.slots or slots(),
+                observer=self.observer,
+                poll_s=_POLL_S,
+            )
             closing.callback(builder.stop)
             builder.start()
             closing.callback(master.drain)  # else a slot that waits would get what another one hands back

@@ -384,3 +384,9 @@ def test_the_request_of_one_project_takes_its_name_in_any_spelling(farm, pypi, t
 
     assert (job.project, job.version) == ("tiny-thing", "1.0")
     assert job.build.wheel == "tiny_thing-1.0-py3-none-any.whl"
+
+
+def test_as_many_builds_run_at_a_time_as_the_settings_say(open_tmp_path, pypi):
+    with Farm(open_tmp_path / "farm", pypi, slots=7) as farm:
+        (builder,) = farm.client.builders()
+    assert builder.slots == 7
