@@ -24,7 +24,9 @@ from pathlib import Path
 
 from piwheels_node.core.messages import Health
 
-_KEPT_FREE_BYTES = 300 << 20
+KEPT_FREE_BYTES = 300 << 20
+"""For the system, the builder itself, and whatever else its owner runs."""
+
 _ONE_BUILD_BYTES = 700 << 20
 _PROCESSOR_ZONE = re.compile(r"cpu|soc|core|pkg|package", re.IGNORECASE)
 _PROCESSOR_CHIPS = frozenset({"cpu_thermal", "soc_thermal", "coretemp", "k10temp", "zenpower"})
@@ -73,7 +75,7 @@ class Sensors:
         total, available = self.memory_bytes("MemTotal"), self.memory_bytes("MemAvailable")
         if total is None or available is None:
             return None
-        return max(0, min((total - _KEPT_FREE_BYTES) // slots, available))
+        return max(0, min((total - KEPT_FREE_BYTES) // slots, available))
 
     def _disk_free_bytes(self) -> int | None:
         try:
@@ -152,7 +154,7 @@ def memory_available_bytes() -> int:
 def slots() -> int:
     """Builds at a time: one per core, as far as memory goes; 1 on the smallest machine."""
     memory = Sensors(Path("/")).memory_bytes("MemTotal") or 0
-    return max(1, min(cores(), (memory - _KEPT_FREE_BYTES) // _ONE_BUILD_BYTES))
+    return max(1, min(cores(), (memory - KEPT_FREE_BYTES) // _ONE_BUILD_BYTES))
 
 
 def cores() -> int:

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from piwheels_node.builder.health import Sensors, cores, slots
+from piwheels_node.builder.health import KEPT_FREE_BYTES, Sensors, cores, slots
 from piwheels_node.core.settings import BuilderSettings
-
-_KEPT_FREE_BYTES = 300 << 20
-"""For the system, the builder itself, and whatever else its owner runs."""
 
 _ONE_COMPILER_BYTES = 350 << 20
 _LEAST_BYTES = 64 << 20
@@ -27,7 +24,7 @@ def build_memory_bytes(settings: BuilderSettings, machine_bytes: int | None = No
         return settings.memory_max_bytes
     total = Sensors(Path("/")).memory_bytes("MemTotal") or 0
     total = min(total, machine_bytes or total)
-    shared = max(total - _KEPT_FREE_BYTES, total // 2)
+    shared = max(total - KEPT_FREE_BYTES, total // 2)
     return max(_LEAST_BYTES, shared // (settings.slots or slots()))
 
 

@@ -11,6 +11,9 @@ from enum import Enum
 MEMORY_CLASSES_BYTES = (512 << 20, 1 << 30, 2 << 30, 4 << 30, 8 << 30)
 """Upper bounds of the memory classes: a job of class 0 needs 512 MiB at most; beyond the last is one more."""
 
+SERVED_FROM_BYTES = (*MEMORY_CLASSES_BYTES, 2 * MEMORY_CLASSES_BYTES[-1])
+"""How much memory a build must have at least to serve each class."""
+
 
 class BuilderState(Enum):
     """How a builder stands with its master."""
@@ -88,6 +91,6 @@ def memory_classes_below(available_bytes: int | None) -> list[int]:
     """The classes that a build with so much memory can serve: 0 always, for whoever does not know."""
     if available_bytes is None:
         return [0]
-    known = [number for number, most in enumerate(MEMORY_CLASSES_BYTES) if most <= available_bytes]
-    more = [len(MEMORY_CLASSES_BYTES)] if available_bytes >= 2 * MEMORY_CLASSES_BYTES[-1] else []
-    return sorted({0, *known, *more})
+    return sorted(
+        {0, *(number for number, least in enumerate(SERVED_FROM_BYTES) if least <= available_bytes)}
+    )

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.builders import (
-    MEMORY_CLASSES_BYTES,
+    SERVED_FROM_BYTES,
     BuilderState,
     memory_class,
     memory_classes_below,
@@ -42,7 +42,7 @@ def learn(
     builder = session.get_one(Builder, job.builder_id)
     used = min(peak_bytes or 0, _most(builder))
     if reason is FailureReason.OUT_OF_MEMORY:
-        used = 2 * max(used, builder.memory_bytes or 0, _least_bytes(job.memory_class))
+        used = 2 * max(used, builder.memory_bytes or 0, SERVED_FROM_BYTES[job.memory_class])
     project = job.release.project
     if used > (project.peak_memory_bytes or 0):
         project.peak_memory_bytes = used
@@ -52,14 +52,7 @@ def learn(
 
 def _most(builder: Builder) -> int:
     machine = (builder.machine or {}).get("memory_bytes") or 0
-    return max(machine, builder.memory_bytes or 0) or 2 * MEMORY_CLASSES_BYTES[-1]
-
-
-def _least_bytes(number: int) -> int:
-    """What a builder has at least that serves a class."""
-    return (
-        MEMORY_CLASSES_BYTES[number] if number < len(MEMORY_CLASSES_BYTES) else 2 * MEMORY_CLASSES_BYTES[-1]
-    )
+    return max(machine, builder.memory_bytes or 0) or SERVED_FROM_BYTES[-1]
 
 
 def _widest(session: Session, target_id: int, now: datetime) -> int:
