@@ -52,6 +52,7 @@ class Proxy:
 
     def __exit__(self, *error: object) -> None:
         self._closing = True
+        self._reset()  # before what was held back may go on: after an end, nothing more arrives
         self._flows.set()
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", self.port), 1).close()  # wakes `accept`
