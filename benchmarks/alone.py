@@ -17,7 +17,7 @@ from piwheels_node.core.errors import NodeError
 from piwheels_node.core.messages import Lease, SdistFile
 from piwheels_node.core.settings import Settings
 from piwheels_node.core.targets import Target
-from piwheels_node.master import plan
+from piwheels_node.master.jobs import plan
 from piwheels_node.master.pypi import PyPI
 
 

@@ -39,9 +39,10 @@ from sqlalchemy import create_engine, select, text
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.jobs import JobState, Outcome, Priority, Step
-from piwheels_node.master import queue, requests, views
+from piwheels_node.master import views
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import PypiFile, TargetRow
+from piwheels_node.master.jobs import queue, requests
 from piwheels_node.master.listing import ListedFile, ProjectFiles
 
 TARGETS = ("cp39-linux_armv7l-debian11", "cp311-linux_armv7l-debian12", "cp313-linux_armv7l-debian13")

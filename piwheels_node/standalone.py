@@ -20,16 +20,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from piwheels_node.builder.health import slots
+from piwheels_node.builder.farm.service import BuilderService, Observer
 from piwheels_node.builder.interpreter import probe
-from piwheels_node.builder.service import BuilderService, Observer
+from piwheels_node.builder.machine.health import slots
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.client import MasterClient
 from piwheels_node.core.places import BUILDER, BUILDER_KEY, OPERATOR_KEY
 from piwheels_node.core.settings import Settings
-from piwheels_node.master.certificate import is_loopback
-from piwheels_node.master.keyfiles import endpoint, keep_key, make_directory
-from piwheels_node.master.service import Master
+from piwheels_node.master.running.certificate import is_loopback
+from piwheels_node.master.running.keyfiles import endpoint, keep_key, make_directory
+from piwheels_node.master.running.service import Master
 
 _RETRY_DELAY_S = 0.25
 """There is no other builder that could do better; the one that failed waits four times as long."""

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.jobs import EventKind, JobState, Priority
 from piwheels_node.core.places import OPERATOR_KEY
-from piwheels_node.master import keys
+from piwheels_node.master.builders import keys
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import (
     Builder,

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from piwheels_node.builder.gate import Gate
+from piwheels_node.builder.confine.gate import Gate
 from piwheels_node.builder.hooks import Hooks, StoppedError, Usage, bounded
 from piwheels_node.builder.inspect import Wheel, inspect
 from piwheels_node.builder.rooms import Room

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from piwheels_node.builder.compiled import MOUNTED, Results
+from piwheels_node.builder.caches.compiled import MOUNTED, Results
+from piwheels_node.builder.caches.environment import Environment
+from piwheels_node.builder.confine.gate import Gate
+from piwheels_node.builder.confine.limits import build_memory_bytes, compilers, hard_processes
+from piwheels_node.builder.confine.watch import Bounds, Run
 from piwheels_node.builder.diagnosis import diagnose
-from piwheels_node.builder.environment import Environment
 from piwheels_node.builder.files import open_plain, remove_tree
-from piwheels_node.builder.gate import Gate
-from piwheels_node.builder.limits import build_memory_bytes, compilers, hard_processes
 from piwheels_node.builder.rooms import Room
-from piwheels_node.builder.watch import Bounds, Run
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.core.errors import BuildError
 from piwheels_node.core.failure import FailureReason

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from piwheels_node.builder.files import remove_tree
-from piwheels_node.builder.health import memory_available_bytes
+from piwheels_node.builder.machine.health import memory_available_bytes
 from piwheels_node.core.settings import BuilderSettings
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own in it, with a name that nobody can foresee

@@ -26,8 +26,8 @@ from typing import IO, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from piwheels_node.builder.cache import Held
-from piwheels_node.builder.downloads import Downloads
+from piwheels_node.builder.caches.downloads import Downloads
+from piwheels_node.builder.caches.shelves import Held
 from piwheels_node.builder.files import open_plain
 from piwheels_node.core.errors import BuildError
 from piwheels_node.core.failure import FailureReason

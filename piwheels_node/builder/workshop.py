@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from piwheels_node.builder.cache import Bound
-from piwheels_node.builder.compiled import CompilerCache
-from piwheels_node.builder.downloads import Downloads
-from piwheels_node.builder.environment import EnvironmentCache
+from piwheels_node.builder.caches.compiled import CompilerCache
+from piwheels_node.builder.caches.downloads import Downloads
+from piwheels_node.builder.caches.environment import EnvironmentCache
+from piwheels_node.builder.caches.shelves import Bound
+from piwheels_node.builder.confine.gate import Gate
+from piwheels_node.builder.confine.sandbox import Sandbox
 from piwheels_node.builder.files import remove_tree
-from piwheels_node.builder.gate import Gate
 from piwheels_node.builder.interpreter import Interpreter, environment_id, os_release
 from piwheels_node.builder.rooms import Rooms
-from piwheels_node.builder.sandbox import Sandbox
 from piwheels_node.core.messages import BuildEnvironment
 from piwheels_node.core.settings import Settings
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from piwheels_node.cli.master.run import become_owner
 from piwheels_node.cli.options import data_option, json_option
 from piwheels_node.core.settings import SETTINGS_DIR
-from piwheels_node.master.transfer import Moved, transfer
+from piwheels_node.master.database.transfer import Moved, transfer
 
 _WORDS = {"copy": "copying", "compare": "comparing"}
 

@@ -31,7 +31,7 @@ from piwheels_node.core.messages import (
     WheelView,
 )
 from piwheels_node.core.targets import Target
-from piwheels_node.master import control
+from piwheels_node.master.builders import control
 from piwheels_node.master.database.models import (
     Build,
     Builder,
@@ -45,7 +45,7 @@ from piwheels_node.master.database.models import (
     TargetRow,
     Wheel,
 )
-from piwheels_node.master.queue_rows import is_in
+from piwheels_node.master.jobs.rows import is_in
 
 ALIVE_S = 300.0
 """A builder that was not heard of for this long is not counted, and what it offers does not count."""

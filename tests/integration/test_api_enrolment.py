@@ -25,7 +25,7 @@ from piwheels_node.core.messages import (
     Purge,
     TokenRequest,
 )
-from piwheels_node.master.certificate import keep_certificate
+from piwheels_node.master.running.certificate import keep_certificate
 
 ONE, OTHER = "1" * 64, "2" * 64
 
@@ -261,7 +261,7 @@ def test_a_purge_withdraws_blocks_and_builds_anew_elsewhere(farm_of_one):
 
 
 def test_a_purge_takes_as_many_steps_as_it_needs_and_a_second_one_finds_nothing(farm_of_one, monkeypatch):
-    monkeypatch.setattr("piwheels_node.master.purge._AT_ONCE", 2)
+    monkeypatch.setattr("piwheels_node.master.builders.purge._AT_ONCE", 2)
     since = datetime.now(UTC) - timedelta(hours=1)
     names = [farm_of_one.publish(f"thing-{number}").name for number in range(5)]
     wanted = Purge(since=since, why="distrust")

@@ -14,10 +14,10 @@ from piwheels_node.client import MasterClient
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome, Step
 from piwheels_node.core.messages import Health, Heartbeat, LeaseRequest, Report
-from piwheels_node.master import control
 from piwheels_node.master.api import limits
 from piwheels_node.master.api.limits import Bucket, storable_body
 from piwheels_node.master.api.problems import MalformedError
+from piwheels_node.master.builders import control
 
 
 def key(farm, kind="builder"):

@@ -14,7 +14,7 @@ from piwheels_node.core.builders import Mode
 from piwheels_node.core.errors import LeaseLostError, MasterError
 from piwheels_node.core.jobs import JobState, Step
 from piwheels_node.core.messages import BuilderOrder, Heartbeat, Hello, LeaseRequest, OrdersRequest
-from piwheels_node.master import leases
+from piwheels_node.master.jobs import leases
 
 
 def order(farm, mode, name=None, why="a test"):

@@ -15,7 +15,7 @@ from fix_builder import TICKING, wait_until
 from proxy import Proxy
 from sdists import make_sdist
 
-from piwheels_node.builder import service
+from piwheels_node.builder.farm import service
 from piwheels_node.core.jobs import JobState
 
 

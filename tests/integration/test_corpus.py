@@ -19,7 +19,7 @@ from fix_builds import Builds, control_groups
 from fix_pypi import HomeMadePyPI
 from sdists import c_extension, make_sdist
 
-from piwheels_node.builder.processes import Family
+from piwheels_node.builder.confine.processes import Family
 from piwheels_node.core.failure import FailureReason
 
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from piwheels_node.builder import downloads as module
-from piwheels_node.builder.downloads import Downloads
+from piwheels_node.builder.caches import downloads as module
+from piwheels_node.builder.caches.downloads import Downloads
 from piwheels_node.core.errors import BuildError
 from piwheels_node.core.failure import FailureReason
 
@@ -281,7 +281,7 @@ def test_a_builder_that_was_killed_goes_on_where_it_was(downloads, served, tmp_p
     served.cuts, served.hang = [400_000], threading.Event()
     script = (
         "import sys, threading; from pathlib import Path\n"
-        "from piwheels_node.builder.downloads import Downloads\n"
+        "from piwheels_node.builder.caches.downloads import Downloads\n"
         "downloads = Downloads(Path(sys.argv[1]), threading.Event())\n"
         "downloads.get(sys.argv[2], sys.argv[3], 'big-1.tar.gz', 1 << 24)"
     )

@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sdists import make_backend_wheel, make_sdist, make_wheel
 
-from piwheels_node.builder import seal
-from piwheels_node.builder.cache import Bound
-from piwheels_node.builder.downloads import Downloads
-from piwheels_node.builder.environment import EnvironmentCache
+from piwheels_node.builder.caches import seal
+from piwheels_node.builder.caches.downloads import Downloads
+from piwheels_node.builder.caches.environment import EnvironmentCache
+from piwheels_node.builder.caches.seal import is_intact
+from piwheels_node.builder.caches.shelves import Bound
 from piwheels_node.builder.files import remove_tree
 from piwheels_node.builder.interpreter import probe
-from piwheels_node.builder.seal import is_intact
 from piwheels_node.core.errors import BuildError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.settings import CacheSettings
@@ -93,8 +93,8 @@ def test_builds_that_want_the_same_environment_at_once_make_it_once(environments
 OTHER_BUILDER = """
 import sys, threading
 from pathlib import Path
-from piwheels_node.builder.downloads import Downloads
-from piwheels_node.builder.environment import EnvironmentCache
+from piwheels_node.builder.caches.downloads import Downloads
+from piwheels_node.builder.caches.environment import EnvironmentCache
 from piwheels_node.builder.interpreter import probe
 from piwheels_node.core.settings import CacheSettings
 

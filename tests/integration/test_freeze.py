@@ -11,7 +11,7 @@ import pytest
 from fix_builds import Builds, control_groups
 from sdists import make_sdist
 
-from piwheels_node.builder.gate import Gate
+from piwheels_node.builder.confine.gate import Gate
 from piwheels_node.builder.hooks import StoppedError
 from piwheels_node.core.failure import FailureReason
 

@@ -20,8 +20,8 @@ from piwheels_node.core.jobs import Outcome
 from piwheels_node.core.messages import LeaseRequest
 from piwheels_node.core.places import CERTIFICATE, CERTIFICATE_KEY
 from piwheels_node.core.settings import MasterSettings, Settings
-from piwheels_node.master.certificate import keep_certificate, make_certificate
-from piwheels_node.master.service import Master
+from piwheels_node.master.running.certificate import keep_certificate, make_certificate
+from piwheels_node.master.running.service import Master
 
 
 @pytest.fixture

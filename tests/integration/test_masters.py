@@ -31,8 +31,7 @@ from piwheels_node.core.jobs import JobState, Outcome, Priority
 from piwheels_node.core.messages import LeaseRequest, Report, WheelClaim
 from piwheels_node.core.places import CERTIFICATE, OPERATOR_KEY
 from piwheels_node.core.settings import Settings
-from piwheels_node.master import keys, queue
-from piwheels_node.master.certificate import keep_certificate
+from piwheels_node.master.builders import keys
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import (
     Build,
@@ -45,8 +44,10 @@ from piwheels_node.master.database.models import (
     TargetRow,
     Wheel,
 )
-from piwheels_node.master.keyfiles import make_directory
-from piwheels_node.master.service import Master
+from piwheels_node.master.jobs import queue
+from piwheels_node.master.running.certificate import keep_certificate
+from piwheels_node.master.running.keyfiles import make_directory
+from piwheels_node.master.running.service import Master
 
 COMMAND = [sys.executable, "-m", "piwheels_node.cli", "master"]
 SETTINGS = {
@@ -63,7 +64,7 @@ DOOMED = """
 import os, signal, sys
 from pathlib import Path
 from piwheels_node.core.settings import Settings
-from piwheels_node.master.service import Master
+from piwheels_node.master.running.service import Master
 data, step, *words = sys.argv[1:]
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

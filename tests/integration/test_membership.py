@@ -14,7 +14,7 @@ import pytest
 from fix_command import clean_environ
 from fix_master import FarmOfOne
 
-from piwheels_node.builder import membership, trust
+from piwheels_node.builder.farm import membership, trust
 from piwheels_node.client import MasterClient
 from piwheels_node.client.pinning import split_token
 from piwheels_node.core.builders import BuilderState
@@ -27,7 +27,7 @@ from piwheels_node.core.errors import (
     UsageError,
 )
 from piwheels_node.core.messages import Hello, OfferedTarget, TokenRequest
-from piwheels_node.master.certificate import keep_certificate
+from piwheels_node.master.running.certificate import keep_certificate
 
 OFFER = OfferedTarget(name="cp311-linux_x86_64-debian12", environment_id="env-1")
 
@@ -158,7 +158,7 @@ def test_nothing_is_sent_where_nothing_can_be_kept(farm, data):
 _JOIN = """
 import resource, sys
 from pathlib import Path
-from piwheels_node.builder import membership, trust
+from piwheels_node.builder.farm import membership, trust
 from piwheels_node.core.errors import StorageError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

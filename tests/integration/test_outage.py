@@ -23,7 +23,7 @@ from proxy import Proxy
 from piwheels_node.core.errors import MasterUnreachableError, NodeError
 from piwheels_node.core.jobs import JobState, Outcome, Step
 from piwheels_node.core.messages import Heartbeat, LeaseRequest, Report
-from piwheels_node.master import upkeep
+from piwheels_node.master.running import upkeep
 
 NUMBERS = itertools.count()
 PAGE = {"Accept": "application/vnd.pypi.simple.v1+json"}

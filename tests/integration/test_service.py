@@ -19,13 +19,13 @@ from piwheels_node.core.errors import (
     UsageError,
 )
 from piwheels_node.core.settings import MasterSettings, Settings
-from piwheels_node.master.service import Master
+from piwheels_node.master.running.service import Master
 
 
 def test_a_directory_is_served_by_one_process_only(farm_of_one):
     code = (
         "import sys; from pathlib import Path; from piwheels_node.core.settings import Settings;"
-        "from piwheels_node.master.service import Master\n"
+        "from piwheels_node.master.running.service import Master\n"
         "try: Master(Path(sys.argv[1]), Settings())\n"
         "except Exception as error: print(type(error).__name__, error)"
     )

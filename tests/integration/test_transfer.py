@@ -21,12 +21,12 @@ from sqlalchemy import JSON, BigInteger, Boolean, Double, Integer, String, inser
 from piwheels_node.cli.migrate import command as migrate_command
 from piwheels_node.core.errors import NodeError, StorageError, UnavailableError, UsageError
 from piwheels_node.core.settings import MasterSettings, PypiSettings, Settings
-from piwheels_node.master import directory
-from piwheels_node.master import transfer as transfer_module
+from piwheels_node.master.database import transfer as transfer_module
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import EnumValue, Model, Project, UtcDateTime
-from piwheels_node.master.service import Master
-from piwheels_node.master.transfer import transfer
+from piwheels_node.master.database.transfer import transfer
+from piwheels_node.master.running import directory
+from piwheels_node.master.running.service import Master
 
 TABLES = Model.metadata.sorted_tables
 ROWS = 7

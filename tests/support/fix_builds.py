@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from piwheels_node.builder.build import Build, Record
-from piwheels_node.builder.cgroups import Groups, own_group
+from piwheels_node.builder.confine.cgroups import Groups, own_group
 from piwheels_node.builder.interpreter import probe
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.core.failure import FailureReason

@@ -17,7 +17,6 @@ import pytest
 from sqlalchemy import select
 
 from piwheels_node.core.jobs import Priority
-from piwheels_node.master import queue
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import (
     Builder,
@@ -29,6 +28,7 @@ from piwheels_node.master.database.models import (
     Release,
     TargetRow,
 )
+from piwheels_node.master.jobs import queue
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 TARGET = "cp311-linux_x86_64-debian12"

@@ -32,7 +32,7 @@ from piwheels_node.core.messages import (
     WheelClaim,
 )
 from piwheels_node.core.settings import MasterSettings, PypiSettings, Settings
-from piwheels_node.master.service import Master
+from piwheels_node.master.running.service import Master
 
 if TYPE_CHECKING:  # a plugin must not be imported before pytest has seen it
     from fix_pypi import HomeMadePyPI

@@ -21,7 +21,7 @@ from fix_command import Running, clean_environ, program_for_all
 from fix_pypi import HomeMadePyPI
 from sdists import make_sdist
 
-from piwheels_node.builder import membership
+from piwheels_node.builder.farm import membership
 from piwheels_node.cli.connection import Connection
 from piwheels_node.core.builders import Mode
 from piwheels_node.core.messages import TokenRequest

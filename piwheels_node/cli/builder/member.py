@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from piwheels_node.builder import membership
+from piwheels_node.builder.farm import membership
 from piwheels_node.cli.options import data_option, default_data_directory, json_option, load_settings
 from piwheels_node.client import MasterClient
 from piwheels_node.core.builders import BuilderState, Mode

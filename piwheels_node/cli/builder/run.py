@@ -12,12 +12,12 @@ from pathlib import Path
 
 import click
 
-from piwheels_node.builder import membership
-from piwheels_node.builder.health import slots
+from piwheels_node.builder.farm import membership
+from piwheels_node.builder.farm.membership import Membership
+from piwheels_node.builder.farm.service import BuilderService
 from piwheels_node.builder.interpreter import probe
-from piwheels_node.builder.machine import this_machine
-from piwheels_node.builder.membership import Membership
-from piwheels_node.builder.service import BuilderService
+from piwheels_node.builder.machine.health import slots
+from piwheels_node.builder.machine.identity import this_machine
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.cli.options import data_option, load_settings, set_option
 from piwheels_node.cli.text import harmless

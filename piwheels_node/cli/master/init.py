@@ -28,15 +28,15 @@ from piwheels_node.core.errors import NodeError
 from piwheels_node.core.messages import TokenRequest, TokenView
 from piwheels_node.core.places import BUILDER, CERTIFICATE, MEMBERSHIP, OPERATOR_KEY
 from piwheels_node.core.settings import SETTINGS_DIR, Settings
-from piwheels_node.master import directory
-from piwheels_node.master.certificate import (
+from piwheels_node.master.running import directory
+from piwheels_node.master.running.certificate import (
     keep_certificate,
     names_in,
     names_of_this_machine,
     serving_files,
 )
-from piwheels_node.master.keyfiles import keep_key, make_directory
-from piwheels_node.master.service import Master
+from piwheels_node.master.running.keyfiles import keep_key, make_directory
+from piwheels_node.master.running.service import Master
 
 ACCOUNT = "piwheels-node"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - a master is there for others; its API asks for keys

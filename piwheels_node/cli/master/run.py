@@ -16,9 +16,9 @@ from piwheels_node.cli.options import data_option, load_settings, set_option
 from piwheels_node.core.errors import NodeError
 from piwheels_node.core.places import OPERATOR_KEY
 from piwheels_node.core.settings import Settings
-from piwheels_node.master.certificate import serving_files
-from piwheels_node.master.keyfiles import endpoint
-from piwheels_node.master.service import Master
+from piwheels_node.master.running.certificate import serving_files
+from piwheels_node.master.running.keyfiles import endpoint
+from piwheels_node.master.running.service import Master
 
 _LOOK_S = 1.0
 

@@ -34,12 +34,14 @@ from piwheels_node.core.messages import (
     ReportAnswer,
     Upload,
 )
-from piwheels_node.master import control, leases, publish, queue
 from piwheels_node.master.api.context import Context, Here, JobId, Newcomer, TheBuilder, Told
 from piwheels_node.master.api.problems import ClonedError, TooLargeError
-from piwheels_node.master.control import Speaker
+from piwheels_node.master.builders import control
+from piwheels_node.master.builders.control import Speaker
 from piwheels_node.master.database.models import Builder
-from piwheels_node.master.logs import MARGIN_BYTES
+from piwheels_node.master.jobs import leases, queue
+from piwheels_node.master.wheels import publish
+from piwheels_node.master.wheels.logs import MARGIN_BYTES
 
 router = APIRouter(tags=["builders"])
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from piwheels_node.core.builders import BuilderState
+from piwheels_node.master.builders.keys import KeyKind, digest
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Builder, Token
-from piwheels_node.master.keys import KeyKind, digest
 
 BELIEVED_S = 20.0
 _MOST = 10_000

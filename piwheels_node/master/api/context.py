@@ -15,17 +15,17 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from piwheels_node.core.builders import BuilderState
 from piwheels_node.core.settings import Settings
-from piwheels_node.master import control
 from piwheels_node.master.api.callers import Caller, Callers
 from piwheels_node.master.api.problems import NoKeyError, WrongKeyError
 from piwheels_node.master.api.refusals import Refusals
 from piwheels_node.master.api.waiting import Waiting
-from piwheels_node.master.control import Speaker
+from piwheels_node.master.builders import control
+from piwheels_node.master.builders.control import Speaker
+from piwheels_node.master.builders.keys import KeyKind
 from piwheels_node.master.database.engine import Database
-from piwheels_node.master.keys import KeyKind
-from piwheels_node.master.logs import LogFiles
 from piwheels_node.master.pypi import PyPI
-from piwheels_node.master.store import WheelStore
+from piwheels_node.master.wheels.logs import LogFiles
+from piwheels_node.master.wheels.store import WheelStore
 
 T = TypeVar("T")
 _THREADS = 32

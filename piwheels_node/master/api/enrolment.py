@@ -25,9 +25,10 @@ from piwheels_node.core.messages import (
     TokenRequest,
     TokenView,
 )
-from piwheels_node.master import control, enrolment, purge, views
+from piwheels_node.master import views
 from piwheels_node.master.api.context import Context, Here, Operator
 from piwheels_node.master.api.problems import NotFoundError, TooOftenError
+from piwheels_node.master.builders import control, enrolment, purge
 from piwheels_node.master.database.models import Builder
 
 router = APIRouter(tags=["enrolment"])

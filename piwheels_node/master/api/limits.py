@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from piwheels_node.core.errors import NodeError
 from piwheels_node.master.api.context import Context
 from piwheels_node.master.api.problems import MalformedError, TooLargeError, TooOftenError, answer_of
-from piwheels_node.master.keys import digest
+from piwheels_node.master.builders.keys import digest
 from piwheels_node.master.text import storable
 
 BODY_WITHIN_S = 30.0

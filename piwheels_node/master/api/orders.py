@@ -9,9 +9,10 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.messages import BuilderOrder, BuilderView, JobView, Status
-from piwheels_node.master import control, views
+from piwheels_node.master import views
 from piwheels_node.master.api.context import Context, Here, JobId, Operator
 from piwheels_node.master.api.problems import NotFoundError
+from piwheels_node.master.builders import control
 
 router = APIRouter(tags=["orders"])
 

@@ -19,10 +19,11 @@ from piwheels_node.core.messages import (
     RequestAnswer,
     Status,
 )
-from piwheels_node.master import requests, views
+from piwheels_node.master import views
 from piwheels_node.master.api.context import Here, JobId, Operator
 from piwheels_node.master.api.problems import NotFoundError
 from piwheels_node.master.api.threads import in_daemon_thread
+from piwheels_node.master.jobs import requests
 
 router = APIRouter(tags=["people"])
 

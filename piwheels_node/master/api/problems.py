@@ -29,9 +29,9 @@ from piwheels_node.core.errors import (
     WheelError,
 )
 from piwheels_node.core.messages import Problem
-from piwheels_node.master.control import UnknownBuilderError
-from piwheels_node.master.enrolment import BadTokenError, JoinRefusedError
-from piwheels_node.master.store import WrongOffsetError
+from piwheels_node.master.builders.control import UnknownBuilderError
+from piwheels_node.master.builders.enrolment import BadTokenError, JoinRefusedError
+from piwheels_node.master.wheels.store import WrongOffsetError
 
 _log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from concurrent.futures import Future
 
 from sqlalchemy.orm import Session
 
-from piwheels_node.master import queue
 from piwheels_node.master.database.engine import Database
+from piwheels_node.master.jobs import queue
 
 COUNTER = "refused."
 EVERY_S = 3.0

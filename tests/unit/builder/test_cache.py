@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from piwheels_node.builder.cache import Bound, Held, Shelf
+from piwheels_node.builder.caches.shelves import Bound, Held, Shelf
 from piwheels_node.builder.halt import Halt
 from piwheels_node.core.errors import BuildError
 
@@ -23,7 +23,7 @@ NEVER = Halt()
 OTHER_PROCESS = """
 import sys, time
 from pathlib import Path
-from piwheels_node.builder.cache import Shelf
+from piwheels_node.builder.caches.shelves import Shelf
 from piwheels_node.builder.halt import Halt
 
 def make(entry):

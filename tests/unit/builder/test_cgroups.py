@@ -10,8 +10,8 @@ import os
 
 import pytest
 
-from piwheels_node.builder import cgroups
-from piwheels_node.builder.cgroups import Group, Groups, is_delegated
+from piwheels_node.builder.confine import cgroups
+from piwheels_node.builder.confine.cgroups import Group, Groups, is_delegated
 
 
 def made(path, **files):

@@ -9,9 +9,9 @@ import threading
 
 import pytest
 
-from piwheels_node.builder import compiled as module
-from piwheels_node.builder.cache import Bound
-from piwheels_node.builder.compiled import CompilerCache
+from piwheels_node.builder.caches import compiled as module
+from piwheels_node.builder.caches.compiled import CompilerCache
+from piwheels_node.builder.caches.shelves import Bound
 from piwheels_node.core.errors import SettingsError
 from piwheels_node.core.messages import Lease, SdistFile
 from piwheels_node.core.settings import CacheSettings

@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 
-from piwheels_node.builder.conditions import Cause, judge, unfit
+from piwheels_node.builder.machine.conditions import Cause, judge, unfit
 from piwheels_node.core.messages import Health
 from piwheels_node.core.settings import BuilderSettings
 

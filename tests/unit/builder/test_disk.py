@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from piwheels_node.builder.disk import Disk, tree_bytes
+from piwheels_node.builder.confine.disk import Disk, tree_bytes
 from piwheels_node.builder.files import remove_tree
 
 MIB = 1 << 20

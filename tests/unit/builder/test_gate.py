@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from piwheels_node.builder.gate import Gate
-from piwheels_node.builder.patience import Patience
+from piwheels_node.builder.confine.gate import Gate
+from piwheels_node.builder.farm.patience import Patience
 
 
 def test_a_gate_is_open_at_first_and_tells_why_it_was_closed():

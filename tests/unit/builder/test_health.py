@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from piwheels_node.builder.health import Sensors, slots
+from piwheels_node.builder.machine.health import Sensors, slots
 
 MEMINFO = "MemTotal:        3884360 kB\nMemFree:          100000 kB\nMemAvailable:    2000000 kB\n"
 FIRMWARE = "sys/devices/platform/soc/soc:firmware/get_throttled"

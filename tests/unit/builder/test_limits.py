@@ -7,8 +7,8 @@ import dataclasses
 
 import pytest
 
-from piwheels_node.builder.health import cores
-from piwheels_node.builder.limits import build_memory_bytes, compilers
+from piwheels_node.builder.confine.limits import build_memory_bytes, compilers
+from piwheels_node.builder.machine.health import cores
 from piwheels_node.core.settings import BuilderSettings
 
 MIB = 1 << 20

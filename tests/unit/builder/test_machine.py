@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from piwheels_node.builder.machine import fingerprint, this_machine
+from piwheels_node.builder.machine.identity import fingerprint, this_machine
 
 
 class Tree:

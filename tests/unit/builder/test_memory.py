@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from piwheels_node.builder.memory import GroupMemory, SampledMemory, nameless_files
-from piwheels_node.builder.processes import Family
+from piwheels_node.builder.confine.memory import GroupMemory, SampledMemory, nameless_files
+from piwheels_node.builder.confine.processes import Family
 
 MIB = 1 << 20
 

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from piwheels_node.builder import processes
-from piwheels_node.builder.processes import Family
+from piwheels_node.builder.confine import processes
+from piwheels_node.builder.confine.processes import Family
 
 FAMILY = """
 import os, sys, threading, time

@@ -8,8 +8,8 @@ import shutil
 
 import pytest
 
-from piwheels_node.builder import seal as seals
-from piwheels_node.builder.seal import is_intact, seal
+from piwheels_node.builder.caches import seal as seals
+from piwheels_node.builder.caches.seal import is_intact, seal
 
 
 @pytest.fixture

@@ -146,7 +146,7 @@ def test_the_command_line_itself_imports_nothing_heavy():
 
 
 def test_a_builder_imports_no_database_and_no_web_server():
-    names, modules = imported_by("piwheels_node.builder.service")
+    names, modules = imported_by("piwheels_node.builder.farm.service")
 
     # rich is not ours: httpx takes it for its own command line where it is installed
     assert names & {"alembic", "fastapi", "sqlalchemy", "starlette", "uvicorn"} == set()

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from piwheels_node.client import MasterClient
 from piwheels_node.client.pinning import fetch_certificate, fingerprint, join_token, split_token
 from piwheels_node.core.errors import MasterError, MasterUnreachableError, UsageError
-from piwheels_node.master.certificate import make_certificate
+from piwheels_node.master.running.certificate import make_certificate
 
 NOW = datetime.now(UTC)
 SECRET = "f4Dk2bVw0aTjXe9mQhYs1g"

@@ -17,7 +17,7 @@ from cryptography import x509
 from piwheels_node.core.errors import NodeError, SettingsError
 from piwheels_node.core.places import CERTIFICATE, CERTIFICATE_KEY
 from piwheels_node.core.settings import MasterSettings, Settings
-from piwheels_node.master.certificate import (
+from piwheels_node.master.running.certificate import (
     keep_certificate,
     make_certificate,
     names_of_this_machine,

@@ -11,9 +11,10 @@ from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.errors import KeyRefusedError, LeaseLostError, SupersededError, UsageError
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import BuilderOrder, Health
-from piwheels_node.master import control, queue
-from piwheels_node.master.control import Speaker
+from piwheels_node.master.builders import control
+from piwheels_node.master.builders.control import Speaker
 from piwheels_node.master.database.models import Builder, BuilderEvent
+from piwheels_node.master.jobs import queue
 
 
 @pytest.fixture

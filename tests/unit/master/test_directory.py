@@ -12,12 +12,12 @@ import pytest
 
 from piwheels_node.core.errors import NodeError, StorageError
 from piwheels_node.core.settings import MasterSettings, Settings
-from piwheels_node.master import directory
+from piwheels_node.master.running import directory
 
 HOLDER = """
 import signal, sys
 from pathlib import Path
-from piwheels_node.master import directory
+from piwheels_node.master.running import directory
 held = directory.hold(Path(sys.argv[1]), shared=sys.argv[2] == "shared")
 print("held", flush=True)
 signal.pause()

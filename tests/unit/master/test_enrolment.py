@@ -15,10 +15,10 @@ from piwheels_node.client.pinning import split_token
 from piwheels_node.core.builders import BuilderState
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import JoinRequest, Machine, TokenRequest
-from piwheels_node.master import enrolment
+from piwheels_node.master.builders import enrolment
+from piwheels_node.master.builders.enrolment import BadTokenError, JoinRefusedError
+from piwheels_node.master.builders.keys import find_key
 from piwheels_node.master.database.models import Builder, BuilderEvent, JoinToken
-from piwheels_node.master.enrolment import BadTokenError, JoinRefusedError
-from piwheels_node.master.keys import find_key
 
 ONE, OTHER = "1" * 64, "2" * 64
 PIN = "ab" * 32

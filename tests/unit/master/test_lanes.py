@@ -12,9 +12,10 @@ from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome
 from piwheels_node.core.messages import Limits, Report
 from piwheels_node.core.settings import MasterSettings
-from piwheels_node.master import lanes, publish, queue
 from piwheels_node.master.database.models import Builder, BuilderTarget, Job, Project
-from piwheels_node.master.store import WheelStore
+from piwheels_node.master.jobs import lanes, queue
+from piwheels_node.master.wheels import publish
+from piwheels_node.master.wheels.store import WheelStore
 
 GIB = 1 << 30
 SETTINGS = MasterSettings(max_attempts=3, retry_delay_s=10.0)

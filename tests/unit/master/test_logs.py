@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from piwheels_node.core.errors import StorageError
-from piwheels_node.master.logs import LogFiles
+from piwheels_node.master.wheels.logs import LogFiles
 
 SINCE = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 LIMIT = 10**6
@@ -45,7 +45,7 @@ WRITER = """
 import sys
 from datetime import datetime
 from pathlib import Path
-from piwheels_node.master.logs import LogFiles
+from piwheels_node.master.wheels.logs import LogFiles
 logs, since = LogFiles(Path(sys.argv[1])), datetime.fromisoformat(sys.argv[2])
 data = Path(sys.argv[3]).read_bytes()
 offset = 0
@@ -69,7 +69,7 @@ import resource, signal, sys
 from datetime import datetime
 from pathlib import Path
 from piwheels_node.core.errors import StorageError
-from piwheels_node.master.logs import LogFiles
+from piwheels_node.master.wheels.logs import LogFiles
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:

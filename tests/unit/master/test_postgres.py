@@ -22,10 +22,10 @@ from test_writer import bump, put
 from piwheels_node.core.errors import ContendedError, NodeError, SettingsError, StorageError, UnavailableError
 from piwheels_node.core.jobs import JobState, Outcome, Step
 from piwheels_node.core.messages import OfferedTarget
-from piwheels_node.master import leases, queue
 from piwheels_node.master.database import postgres
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Builder, Counter, Job, TargetRow
+from piwheels_node.master.jobs import leases, queue
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ from piwheels_node.core.jobs import JobState, Outcome, Step
 from piwheels_node.core.messages import BuildEnvironment, Limits, Report, StepTime, WheelClaim
 from piwheels_node.core.settings import MasterSettings
 from piwheels_node.core.targets import Target
-from piwheels_node.master import publish, queue
 from piwheels_node.master.database.models import BlockedWheel, Build, Event, Job, Project, TargetRow, Wheel
-from piwheels_node.master.store import WheelStore
+from piwheels_node.master.jobs import queue
+from piwheels_node.master.wheels import publish
+from piwheels_node.master.wheels.store import WheelStore
 
 SETTINGS = MasterSettings(max_attempts=2, retry_delay_s=10.0)
 ENVIRONMENT = BuildEnvironment(environment_id="e1", python="3.11", release="debian12", tools={"gcc": "12.2"})

@@ -15,8 +15,8 @@ from piwheels_node.core.errors import LeaseLostError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome, Priority, Step
 from piwheels_node.core.settings import MasterSettings
-from piwheels_node.master import queue, queue_rows
 from piwheels_node.master.database.models import Build, Event, Job, JobAvoidance, TargetRow
+from piwheels_node.master.jobs import queue, rows
 
 SETTINGS = MasterSettings(retry_delay_s=60.0, max_attempts=3)
 
@@ -128,7 +128,7 @@ def test_no_job_is_claimed_twice_however_many_race_for_it(tables):
 def test_claiming_probes_the_index_once_for_each_lane_however_long_the_queue(tables):
     """Two targets and two memory classes are four probes, and a fifth takes the row."""
     values = {"target_0": TARGET, "target_1": "x", "builder": 1, "token": "t", "at": NOW, "until": NOW}
-    plan = explained(tables, queue_rows.claim(2, (0, 1)), values)
+    plan = explained(tables, rows.claim(2, (0, 1)), values)
 
     probes = [line for line in plan if "ix_job_ready" in line]
     assert len(probes) == 5, plan
@@ -137,10 +137,10 @@ def test_claiming_probes_the_index_once_for_each_lane_however_long_the_queue(tab
 
 def test_every_statement_that_runs_often_finds_its_rows_by_an_index(tables):
     for statement, values, index in [
-        (queue_rows.LOCK, {"job": 1}, "pk_job"),
-        (queue_rows.WAKE, {"at": NOW, "most": 200}, "ix_job_delayed"),
-        (queue_rows.OVERDUE, {"at": NOW, "most": 200}, "ix_job_leased"),
-        (queue_rows.HELD_BY, {"builder": 1, "most": 200}, "ix_job_leased"),
+        (rows.LOCK, {"job": 1}, "pk_job"),
+        (rows.WAKE, {"at": NOW, "most": 200}, "ix_job_delayed"),
+        (rows.OVERDUE, {"at": NOW, "most": 200}, "ix_job_leased"),
+        (rows.HELD_BY, {"builder": 1, "most": 200}, "ix_job_leased"),
     ]:
         plan = explained(tables, statement, values)
         names = {index, "INTEGER PRIMARY KEY"} if index == "pk_job" else {index}

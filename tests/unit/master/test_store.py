@@ -17,8 +17,8 @@ import pytest
 
 from piwheels_node.core.errors import StorageError, WheelError
 from piwheels_node.core.failure import FailureReason
-from piwheels_node.master.locks import open_locked
-from piwheels_node.master.store import WheelStore, WrongOffsetError
+from piwheels_node.master.wheels.locks import open_locked
+from piwheels_node.master.wheels.store import WheelStore, WrongOffsetError
 
 NAME = "thing-1.0-py3-none-any.whl"
 STEPS = ["begin", "metadata synced", "metadata", "synced", "linked", "end"]
@@ -186,7 +186,7 @@ def test_a_name_that_leads_elsewhere_is_refused(store, tmp_path, project, filena
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from piwheels_node.master.store import WheelStore
+from piwheels_node.master.wheels.store import WheelStore
 root, step = Path(sys.argv[1]), sys.argv[2]
 def die(now):
     if now == step:
@@ -241,7 +241,7 @@ LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from piwheels_node.core.errors import StorageError
-from piwheels_node.master.store import WheelStore
+from piwheels_node.master.wheels.store import WheelStore
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 store = WheelStore(Path(sys.argv[1]))
@@ -288,7 +288,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from piwheels_node.core.errors import WheelError
-from piwheels_node.master.store import WheelStore, WrongOffsetError
+from piwheels_node.master.wheels.store import WheelStore, WrongOffsetError
 store, letter = WheelStore(Path(sys.argv[1])), sys.argv[2].encode()
 path, offset, written = store.incoming(1, "t" * 32), 0, 0
 while True:
@@ -321,7 +321,7 @@ SEALER = """
 import sys
 from pathlib import Path
 from piwheels_node.core.errors import WheelError
-from piwheels_node.master.store import WheelStore
+from piwheels_node.master.wheels.store import WheelStore
 store = WheelStore(Path(sys.argv[1]))
 print(store.seal(store.incoming(1, "t" * 32)).read_bytes().decode())
 """
@@ -372,7 +372,7 @@ def test_a_part_that_waited_while_the_upload_was_thrown_away_goes_into_no_lost_f
 PUBLISHER = """
 import os, signal, sys
 from pathlib import Path
-from piwheels_node.master.store import WheelStore
+from piwheels_node.master.wheels.store import WheelStore
 root, job, step, name = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 def die(now):
     if now == step:
@@ -429,7 +429,7 @@ def test_two_processes_clean_at_once(store, tmp_path):
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from piwheels_node.master.store import WheelStore
+from piwheels_node.master.wheels.store import WheelStore
 print(WheelStore(Path(sys.argv[1])).clean(datetime.now(UTC)))
 """
     cleaners = [start(program, tmp_path) for _ in range(2)]

@@ -13,9 +13,10 @@ from fix_database import LEASE_S, NOW, later
 from piwheels_node.core.errors import ContendedError, StorageError, UnavailableError
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.settings import Settings
-from piwheels_node.master import queue, upkeep
 from piwheels_node.master.database.models import Builder, Job
-from piwheels_node.master.upkeep import Upkeep, renew_after_start, renew_leases
+from piwheels_node.master.jobs import queue
+from piwheels_node.master.running import upkeep
+from piwheels_node.master.running.upkeep import Upkeep, renew_after_start, renew_leases
 
 
 @pytest.fixture

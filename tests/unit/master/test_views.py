@@ -10,8 +10,10 @@ from sqlalchemy import event, insert
 from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import BuilderOrder, Health
-from piwheels_node.master import control, queue, views
+from piwheels_node.master import views
+from piwheels_node.master.builders import control
 from piwheels_node.master.database.models import Builder, BuilderTarget
+from piwheels_node.master.jobs import queue
 
 
 def read(tables, view, *args):

@@ -16,9 +16,9 @@ from test_engine import add_counter, hold, names
 
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import EventKind, JobState, Outcome
-from piwheels_node.master import queue
 from piwheels_node.master.database.models import Build, Builder, Counter, Event, Job
 from piwheels_node.master.database.statements import Statement
+from piwheels_node.master.jobs import queue
 
 COUNTERS = Counter.__table__
 PUT = Statement(insert(COUNTERS).values(name=bindparam("called"), value=bindparam("number")))
