@@ -12,11 +12,14 @@ This package imports only the standard library, pydantic and `core`.
 
 from piwheels_node.core.messages.base import (
     LOG_PART_BYTES,
+    PACKAGES_AT_MOST,
     Amount,
     BuilderName,
+    DebianPackage,
     LeaseToken,
     Message,
     Name,
+    Packages,
     Problem,
     Sha256,
 )
@@ -61,6 +64,7 @@ from piwheels_node.core.messages.people import (
 
 __all__ = [
     "LOG_PART_BYTES",
+    "PACKAGES_AT_MOST",
     "Amount",
     "BuildEnvironment",
     "BuildRequest",
@@ -69,6 +73,7 @@ __all__ = [
     "BuilderName",
     "BuilderOrder",
     "BuilderView",
+    "DebianPackage",
     "EventView",
     "Health",
     "Heartbeat",
@@ -89,6 +94,7 @@ __all__ = [
     "OfferedTarget",
     "Orders",
     "OrdersRequest",
+    "Packages",
     "Problem",
     "ProjectView",
     "Purge",

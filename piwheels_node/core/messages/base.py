@@ -17,6 +17,15 @@ LeaseToken = Annotated[str, Field(min_length=16, max_length=64)]
 Amount = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """What a database can store."""
 
+DebianPackage = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$", max_length=100)]
+"""The name of a Debian package, as Debian policy 5.6.7 has it."""
+
+PACKAGES_AT_MOST = 32
+"""Debian packages that one job may need."""
+
+Packages = Annotated[list[DebianPackage], Field(max_length=PACKAGES_AT_MOST)]
+"""The Debian packages that a job needs; names only, that are never part of a command's options."""
+
 
 class Message(BaseModel):
     """Base of all messages; a message is a value and never changes."""

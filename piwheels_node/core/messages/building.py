@@ -11,7 +11,15 @@ from pydantic import AwareDatetime, Base64Bytes, Field
 from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import Outcome, Step
-from piwheels_node.core.messages.base import LOG_PART_BYTES, Amount, LeaseToken, Message, Name, Sha256
+from piwheels_node.core.messages.base import (
+    LOG_PART_BYTES,
+    Amount,
+    LeaseToken,
+    Message,
+    Name,
+    Packages,
+    Sha256,
+)
 from piwheels_node.core.messages.joining import Machine
 
 
@@ -35,10 +43,14 @@ class Limits(Message):
 
 
 class OfferedTarget(Message):
-    """A target that a builder serves, and the identity of the environment it would build in."""
+    """A target that a builder serves, and the identity of the environment it would build in.
+
+    `layers`: it can add Debian packages to what the sandbox shows, for one build (`Lease.packages`).
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     environment_id: Annotated[str, Field(max_length=64)]
+    layers: bool = False
 
 
 Offer = Annotated[list[OfferedTarget], Field(max_length=64)]
@@ -101,7 +113,8 @@ class Lease(Message):
     """A job that a builder holds until `expires_in_s` passes without a heartbeat.
 
     `token` is the fencing token, sent with every later call. `taken_names` are wheel file names of this
-    release that PyPI or the index has already used: a new wheel needs another name.
+    release that PyPI or the index has already used: a new wheel needs another name. `packages` are Debian
+    packages that must be in a layer of the build root; only who offers layers for the target is sent any.
     """
 
     job_id: int
@@ -111,6 +124,7 @@ class Lease(Message):
     target: Name
     sdist: SdistFile
     taken_names: list[str] = []
+    packages: Packages = []
     expires_in_s: float
     limits: Limits = Limits()
 
