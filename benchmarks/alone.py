@@ -18,7 +18,7 @@ from piwheels_node.core.messages import Lease, SdistFile
 from piwheels_node.core.settings import Settings
 from piwheels_node.core.targets import Target
 from piwheels_node.master.jobs import plan
-from piwheels_node.master.pypi import PyPI
+from piwheels_node.master.pypi.index import PyPI
 
 
 @contextmanager

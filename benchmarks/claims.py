@@ -43,7 +43,7 @@ from piwheels_node.master import views
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import PypiFile, TargetRow
 from piwheels_node.master.jobs import queue, requests
-from piwheels_node.master.listing import ListedFile, ProjectFiles
+from piwheels_node.master.pypi.listing import ListedFile, ProjectFiles
 
 TARGETS = ("cp39-linux_armv7l-debian11", "cp311-linux_armv7l-debian12", "cp313-linux_armv7l-debian13")
 CLIENTS = 32

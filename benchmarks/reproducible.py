@@ -22,7 +22,7 @@ from packages import PURE, C
 
 from piwheels_node.builder.files import sha256_of
 from piwheels_node.core.errors import NodeError
-from piwheels_node.master.pypi import PyPI
+from piwheels_node.master.pypi.index import PyPI
 
 GOAL = 0.9
 

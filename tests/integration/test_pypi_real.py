@@ -18,7 +18,7 @@ from fix_farm import Farm
 from piwheels_node.core.errors import PyPIError
 from piwheels_node.core.failure import FailureReason as Reason
 from piwheels_node.core.jobs import JobState
-from piwheels_node.master.pypi import default_index_url
+from piwheels_node.master.pypi.index import default_index_url
 
 pytestmark = pytest.mark.pypi
 

@@ -23,7 +23,7 @@ from piwheels_node.master.builders import control
 from piwheels_node.master.builders.control import Speaker
 from piwheels_node.master.builders.keys import KeyKind
 from piwheels_node.master.database.engine import Database
-from piwheels_node.master.pypi import PyPI
+from piwheels_node.master.pypi.index import PyPI
 from piwheels_node.master.wheels.logs import LogFiles
 from piwheels_node.master.wheels.store import WheelStore
 

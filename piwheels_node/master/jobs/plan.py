@@ -20,7 +20,7 @@ from packaging.version import InvalidVersion, Version
 from piwheels_node.core.errors import NotOnPyPIError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.targets import Target
-from piwheels_node.master.listing import ListedFile, ProjectFiles
+from piwheels_node.master.pypi.listing import ListedFile, ProjectFiles
 
 _NEWEST_MICRO = 40
 """No CPython minor version has had more micro releases than this (3.7 ended with 3.7.17)."""

@@ -36,8 +36,8 @@ from piwheels_node.master.database.models import (
 )
 from piwheels_node.master.jobs import lanes, queue
 from piwheels_node.master.jobs.plan import Covered, Refused, choose_version, plan
-from piwheels_node.master.listing import ListedFile, ProjectFiles
-from piwheels_node.master.pypi import PyPI
+from piwheels_node.master.pypi.listing import ListedFile, ProjectFiles
+from piwheels_node.master.pypi.index import PyPI
 from piwheels_node.master.text import storable
 
 _WORTH_ASKING = frozenset({Policy.RETRY_ELSEWHERE, Policy.WAIT_FOR_DEPENDENCY})

@@ -40,7 +40,7 @@ from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Counter
 from piwheels_node.master.index.exchange import Receive, Scope, Send
 from piwheels_node.master.index.routes import Index
-from piwheels_node.master.pypi import PyPI
+from piwheels_node.master.pypi.index import PyPI
 from piwheels_node.master.running import directory
 from piwheels_node.master.running.certificate import pinned_fingerprint, serving_files
 from piwheels_node.master.running.listener import configure, listen, url_of

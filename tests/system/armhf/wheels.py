@@ -21,7 +21,7 @@ from piwheels_node.builder.interpreter import probe
 from piwheels_node.core.errors import PyPIError
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import BuildRequest
-from piwheels_node.master.pypi import PyPI, default_index_url
+from piwheels_node.master.pypi.index import PyPI, default_index_url
 
 ARMV6_ONLY = (
     "import subprocess\n"

@@ -8,7 +8,7 @@ from piwheels_node.core.errors import NotOnPyPIError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.targets import Target
 from piwheels_node.master.jobs.plan import Build, Covered, Refused, admits, choose_version, plan
-from piwheels_node.master.listing import read_listing
+from piwheels_node.master.pypi.listing import read_listing
 
 PI = Target.parse("cp313-linux_armv7l-debian13")
 PC = Target.parse("cp311-linux_x86_64-debian12")

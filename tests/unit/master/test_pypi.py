@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from piwheels_node.core.errors import NotOnPyPIError, PyPIError
-from piwheels_node.master import pypi as module
-from piwheels_node.master.pypi import PyPI, default_index_url
+from piwheels_node.master.pypi import index as module
+from piwheels_node.master.pypi.index import PyPI, default_index_url
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from packaging.utils import canonicalize_name
 
 from piwheels_node import __version__
 from piwheels_node.core.errors import NotOnPyPIError, PyPIError
-from piwheels_node.master.listing import ProjectFiles, read_listing
+from piwheels_node.master.pypi.listing import ProjectFiles, read_listing
 
 ACCEPT = "application/vnd.pypi.simple.v1+json"
 MAX_PAGE_BYTES = 64 << 20
