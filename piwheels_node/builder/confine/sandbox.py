@@ -45,7 +45,7 @@ from piwheels_node.core.errors import SandboxUnavailableError, SettingsError
 from piwheels_node.core.settings import BuilderSettings
 
 _log = logging.getLogger(__name__)
-_HOOK = Path(__file__).parent / "data" / "hook.py"
+_HOOK = Path(__file__).parents[1] / "data" / "hook.py"
 SERVICE_ACCOUNT = "piwheels-node"
 
 _HOST_ETC = ("alternatives", "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "os-release")
