@@ -16,11 +16,11 @@ from pathlib import Path
 
 from piwheels_node.builder.files import open_plain
 from piwheels_node.builder.hooks import Hooks
-from piwheels_node.builder.libraries import debian_packages
 from piwheels_node.core.errors import BuildError, WheelError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.targets import Target
 from piwheels_node.core.wheels import free_filename
+from piwheels_node.libraries import debian_packages
 from piwheels_node.wheelfile import WheelFacts, read_wheel, rename_wheel
 
 _UNPACKED_RATIO = 4

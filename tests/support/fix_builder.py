@@ -16,12 +16,12 @@ import pytest
 
 from piwheels_node.builder.farm.service import BuilderService
 from piwheels_node.builder.interpreter import probe
-from piwheels_node.builder.machine.health import Sensors
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.client import MasterClient
 from piwheels_node.core.messages import BuilderOrder, BuildRequest
 from piwheels_node.core.settings import BuilderSettings, MasterSettings, PypiSettings, Settings
 from piwheels_node.master.running.service import Master
+from piwheels_node.sensors import Sensors
 
 TICKING = """
 import time

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from piwheels_node.builder.machine.health import KEPT_FREE_BYTES, Sensors, cores, slots
+from piwheels_node.builder.machine.health import KEPT_FREE_BYTES, cores, slots
 from piwheels_node.core.settings import BuilderSettings
+from piwheels_node.sensors import Sensors
 
 _ONE_COMPILER_BYTES = 350 << 20
 _LEAST_BYTES = 64 << 20

@@ -28,7 +28,7 @@ from piwheels_node.builder.farm.assignment import Assignment, Observer
 from piwheels_node.builder.farm.orders import OrderListener
 from piwheels_node.builder.farm.patience import Patience
 from piwheels_node.builder.machine.conditions import Cause, Judgement, unfit
-from piwheels_node.builder.machine.health import Sensors
+from piwheels_node.builder.machine.health import one_build_bytes
 from piwheels_node.builder.machine.lookout import Lookout
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.client import MasterClient
@@ -43,6 +43,7 @@ from piwheels_node.core.messages import (
     Orders,
     ReportAnswer,
 )
+from piwheels_node.sensors import Sensors
 
 __all__ = ["BuilderService", "Observer"]
 
@@ -315,7 +316,7 @@ class BuilderService:
 
     def _memory_bytes(self) -> int | None:
         """Memory that one build could have now: what it may have, or less where there is less."""
-        there = self.sensors.one_build_bytes(self.slots)
+        there = one_build_bytes(self.sensors, self.slots)
         limit = build_memory_bytes(self.workshop.settings.builder, self.workshop.sandbox.machine_bytes())
         return None if there is None else min(there, limit)
 

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 
 from piwheels_node.builder.machine.conditions import Judgement, judge
-from piwheels_node.builder.machine.health import Sensors, cores
+from piwheels_node.builder.machine.health import cores
 from piwheels_node.core.messages import Health
 from piwheels_node.core.settings import BuilderSettings
+from piwheels_node.sensors import Sensors
 
 _log = logging.getLogger(__name__)
 _IDLE_S = 15.0

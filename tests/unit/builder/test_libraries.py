@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from piwheels_node.builder.libraries import debian_packages
+from piwheels_node.libraries import debian_packages
 
 pytestmark = pytest.mark.skipif(not shutil.which("dpkg-query"), reason="not a Debian")
 ARCH = platform.machine()

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The consumer: a machine whose pip and uv find wheels for it without being told.
+
+    pip_files, pip_config    what pip will really use, and one line more in one file
+    uv_config                the same for uv
+    switch                   both, on and off, and what was changed where
+    trust                    making this machine believe a master's own certificate
+    environment, libraries   which installed wheels lack shared libraries, and whose those are
+    index                    what an index says of a project
+    doctor, checks           what is wrong with this machine, and what would mend it
+    report                   how it stands: the lines of `status`
+
+Nothing in here imports the master's or the builder's packages.
+"""
