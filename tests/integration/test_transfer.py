@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 from fix_command import clean_environ, until
-from sqlalchemy import JSON, BigInteger, Boolean, Double, Integer, String, insert, select
+from sqlalchemy import JSON, BigInteger, Boolean, Double, Integer, LargeBinary, String, insert, select
 
 from piwheels_node.cli.migrate import command as migrate_command
 from piwheels_node.core.errors import NodeError, StorageError, UnavailableError, UsageError
@@ -76,6 +76,7 @@ MAKERS = {
     Integer: number_of,
     Double: lambda _column, number: [0.0, -1.5, 1e308, 5e-324, 0.1, float("inf")][number % 6],
     String: text_of,
+    LargeBinary: lambda _column, number: bytes([number, 0, 92, 255]) * number,
 }
 
 

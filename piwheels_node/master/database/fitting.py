@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, String, Table
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, LargeBinary, String, Table
 from sqlalchemy.types import TypeEngine
 
 from piwheels_node.core.errors import StorageError
@@ -107,6 +107,12 @@ def _number(value: Any) -> float:
     return float(value)
 
 
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise ValueError("is no bytes")
+    return value
+
+
 def _text(longest: int | None, value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("is no text")
@@ -122,6 +128,7 @@ def _text(longest: int | None, value: Any) -> str:
 _CONVERTERS: dict[type[TypeEngine[Any]], Callable[[Any], Any]] = {
     UtcDateTime: _time,
     JSON: _json,
+    LargeBinary: _bytes,
     Boolean: _boolean,
     Double: _number,
 }
