@@ -31,6 +31,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.failure import FailureReason
+from piwheels_node.core.fixes import FixState
 from piwheels_node.core.jobs import JobState, Outcome, Step
 
 _NAMING = {
@@ -99,6 +100,7 @@ class Model(DeclarativeBase):
         Step: EnumValue(Step),
         BuilderState: EnumValue(BuilderState),
         Mode: EnumValue(Mode),
+        FixState: EnumValue(FixState),
         dict[str, Any]: JSON,
         list[Any]: JSON,
     }
@@ -186,7 +188,7 @@ class Builder(Model):
 
 
 class BuilderTarget(Model):
-    """A target that a builder serves, in which environment."""
+    """A target that a builder serves, in which environment, and whether it can add Debian packages to it."""
 
     __tablename__ = "builder_target"
 
@@ -194,6 +196,7 @@ class BuilderTarget(Model):
     target_id: Mapped[int] = mapped_column(ForeignKey("target.id"), primary_key=True)
     environment_id: Mapped[str] = mapped_column(String(64))
     offered_at: Mapped[datetime]
+    layers: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
 
 
 class Token(Model):
@@ -240,9 +243,10 @@ class BuilderEvent(Model):
 class Job(Model):
     """A release to build for a target. The queue is the rows that are ready.
 
-    A lane is a target and a memory class (`core.builders`); `ix_job_ready` gives the first job of each.
-    `lease_token` is the fencing token: who does not know it cannot speak for the job. `losses` counts the
-    builders that died of it.
+    A lane is a target, a memory class (`core.builders`) and whether Debian packages must be added;
+    `ix_job_ready` gives the first job of each. `lease_token` is the fencing token: who does not know it cannot
+    speak for the job. `losses` counts the builders that died of it, `rounds` how often it came back with more
+    packages (`fixes`), `waits` how often it waited for a requirement; `is_awaited`: others may wait for it.
     """
 
     __tablename__ = "job"
@@ -252,6 +256,7 @@ class Job(Model):
             "ix_job_ready",
             "target_id",
             "memory_class",
+            "needs_layers",
             text("priority DESC"),
             "id",
             sqlite_where=text("state = 'ready'"),
@@ -262,6 +267,12 @@ class Job(Model):
             "not_before_at",
             sqlite_where=text("state = 'delayed'"),
             postgresql_where=text("state = 'delayed'"),
+        ),
+        Index(
+            "ix_job_blocked",
+            "blocked_on_id",
+            sqlite_where=text("state = 'blocked'"),
+            postgresql_where=text("state = 'blocked'"),
         ),
         Index(
             "ix_job_leased",
@@ -287,6 +298,11 @@ class Job(Model):
     created_at: Mapped[datetime]
     not_before_at: Mapped[datetime]
     blocked_on_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"))
+    is_awaited: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    packages: Mapped[list[Any] | None]
+    needs_layers: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    rounds: Mapped[int] = mapped_column(default=0, server_default="0")
+    waits: Mapped[int] = mapped_column(default=0, server_default="0")
     attempts: Mapped[int] = mapped_column(default=0)
     losses: Mapped[int] = mapped_column(default=0)
     step: Mapped[Step | None]
@@ -309,11 +325,49 @@ class JobAvoidance(Model):
     until_at: Mapped[datetime]
 
 
+class FixRule(Model):
+    """A project needs these Debian packages, on one release of Debian or on any (`release` NULL).
+
+    What the master found has the `reason` and `captured` that it is to mend, and the build that showed them.
+    `decided_by` is the master itself, or a person.
+    """
+
+    __tablename__ = "fix_rule"
+    __table_args__ = (Index("ix_fix_rule_state_id", "state", "id"),)
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
+    release: Mapped[str | None] = mapped_column(String(32))
+    packages: Mapped[list[Any]]
+    state: Mapped[FixState]
+    reason: Mapped[FailureReason | None]
+    captured: Mapped[str | None] = mapped_column(String(500))
+    build_id: Mapped[int | None] = mapped_column(ForeignKey("build.id"))
+    decided_by: Mapped[str] = mapped_column(String(16))
+    why: Mapped[str | None] = mapped_column(String(500))
+    created_at: Mapped[datetime]
+    changed_at: Mapped[datetime]
+    project: Mapped[Project] = relationship()
+
+
 class Build(Model):
-    """One attempt at a job: who, in what, how long, and how it ended."""
+    """One attempt at a job: who, in what, how long, and how it ended.
+
+    `packages` were added to what the builder offered, which was then called `offered_id`; both are NULL where
+    none were.
+    """
 
     __tablename__ = "build"
-    __table_args__ = (Index("ix_build_builder_id", "builder_id", "started_at"),)
+    __table_args__ = (
+        Index("ix_build_builder_id", "builder_id", "started_at"),
+        Index(
+            "ix_build_reason",
+            "reason",
+            "id",
+            sqlite_where=text("reason IS NOT NULL"),
+            postgresql_where=text("reason IS NOT NULL"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(_Id, primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), index=True)
@@ -331,7 +385,10 @@ class Build(Model):
     evidence_line: Mapped[int | None]
     environment_id: Mapped[str | None] = mapped_column(String(64))
     environment: Mapped[dict[str, Any] | None]
+    packages: Mapped[list[Any] | None]
+    offered_id: Mapped[str | None] = mapped_column(String(64))
     steps: Mapped[list[Any] | None]
+    written_bytes: Mapped[int | None] = mapped_column(BigInteger)
     job: Mapped[Job] = relationship()
     builder: Mapped[Builder] = relationship()
     wheel: Mapped[Wheel | None] = relationship(back_populates="build")
@@ -407,6 +464,22 @@ class Counter(Model):
 
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     value: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class BuildCount(Model):
+    """How many builds of a target ended on a day (UTC, `2026-11-23`) in one way: `built`, or its reason.
+
+    Kept with each build, as counters are: a report over years reads some thousand rows, however many builds
+    there were. `newest_build_id` is an example; there is none where the builder was lost.
+    """
+
+    __tablename__ = "build_count"
+
+    day: Mapped[str] = mapped_column(String(10), primary_key=True)
+    target_id: Mapped[int] = mapped_column(ForeignKey("target.id"), primary_key=True)
+    result: Mapped[str] = mapped_column(String(32), primary_key=True)
+    builds: Mapped[int] = mapped_column(BigInteger)
+    newest_build_id: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class PypiProject(Model):
