@@ -482,22 +482,6 @@ class BuildCount(Model):
     newest_build_id: Mapped[int | None] = mapped_column(BigInteger)
 
 
-class BuildCount(Model):
-    """How many builds of a target ended on a day (UTC, `2026-11-23`) in one way: `built`, or its reason.
-
-    Kept with each build, as counters are: a report over years reads some thousand rows, however many builds
-    there were. `newest_build_id` is an example; there is none where the builder was lost.
-    """
-
-    __tablename__ = "build_count"
-
-    day: Mapped[str] = mapped_column(String(10), primary_key=True)
-    target_id: Mapped[int] = mapped_column(ForeignKey("target.id"), primary_key=True)
-    result: Mapped[str] = mapped_column(String(32), primary_key=True)
-    builds: Mapped[int] = mapped_column(BigInteger)
-    newest_build_id: Mapped[int | None] = mapped_column(BigInteger)
-
-
 class PypiProject(Model):
     """What PyPI has of a project. `serial` is PyPI's; `listing` is read by `pypi.stored`; None: it is gone.
 
