@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from piwheels_node.core.errors import NodeError
+
 
 class LazyGroup(click.Group):
     """A group made of `lazy`: name -> (where the command is, as `module:attribute`; what it does)."""
@@ -29,10 +31,26 @@ class LazyGroup(click.Group):
         if cmd_name not in self.lazy:
             return None
         module, _, attribute = self.lazy[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute)
+        try:
+            command: click.Command = getattr(importlib.import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            raise _missing(error, f"piwheels-node {cmd_name}") from error
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """List the commands without importing one."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, about) for name, (_, about) in sorted(self.lazy.items())])
+
+
+def _missing(error: ModuleNotFoundError, command: str) -> NodeError | ModuleNotFoundError:
+    """What a command lacks, as an error that tells how to get it; a mistake of ours stays what it is."""
+    library = (error.name or "").partition(".")[0]
+    if library in {"", "piwheels_node"}:
+        return error
+    return NodeError(
+        f"this needs the Python library {library}, which is not installed",
+        where=command,
+        hint=f"sudo apt install python3-{library}, or, for all that a role may need, "
+        "sudo apt install --reinstall --install-recommends piwheels-node",
+    )

@@ -90,7 +90,9 @@ class BuilderSettings:
         0.0, "Load per core, of everything on the machine, at which building stops; 0: never.", least=0
     )
     account: str = _setting(
-        "", "Account that package code runs as where the builder is root; empty: piwheels-node, else nobody."
+        "",
+        "Account that package code runs as where the builder is root; empty: the first there is of "
+        "piwheels-build, piwheels-node and nobody.",
     )
     timeout_s: float = _setting(3 * 3600.0, "How long one build may take.", least=1)
     silence_s: float = _setting(3600.0, "How long a build may print nothing.", least=1)

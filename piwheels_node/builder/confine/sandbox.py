@@ -46,7 +46,8 @@ from piwheels_node.core.settings import BuilderSettings
 
 _log = logging.getLogger(__name__)
 _HOOK = Path(__file__).parents[1] / "data" / "hook.py"
-SERVICE_ACCOUNT = "piwheels-node"
+BUILD_ACCOUNTS = ("piwheels-build", "piwheels-node", "nobody")
+"""Whom package code is given to, the first that there is: the master's own account is not the first choice."""
 
 _HOST_ETC = ("alternatives", "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "os-release")
 _PASSWD = "builder:x:1000:1000::/home/builder:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/false\n"  # noqa: S105
@@ -70,7 +71,7 @@ def build_account(settings: BuilderSettings) -> Account | None:
     """The account that package code runs as where the builder is root; None: as the builder itself."""
     if os.geteuid() != 0:
         return None
-    for name in (settings.account,) if settings.account else (SERVICE_ACCOUNT, "nobody"):
+    for name in (settings.account,) if settings.account else BUILD_ACCOUNTS:
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
@@ -80,8 +81,8 @@ def build_account(settings: BuilderSettings) -> Account | None:
         return Account(name, entry.pw_uid, entry.pw_gid)
     raise SettingsError(
         "there is no account to run package code as",
-        where=f"builder.account = {settings.account or SERVICE_ACCOUNT}",
-        hint=f"adduser --system --no-create-home {settings.account or SERVICE_ACCOUNT}",
+        where=f"builder.account = {settings.account or BUILD_ACCOUNTS[0]}",
+        hint=f"adduser --system --no-create-home {settings.account or BUILD_ACCOUNTS[0]}",
     )
 
 

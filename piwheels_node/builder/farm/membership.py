@@ -192,6 +192,7 @@ def _changing(data: Path) -> Iterator[Path]:
     try:
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = (place / _LOCK).open("ab")
+        _give_to_owner(file.fileno(), place)
     except OSError as error:
         raise StorageError(
             f"the data directory cannot be used: {error.strerror}",
@@ -229,6 +230,7 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
+            _give_to_owner(descriptor, path.parent)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -237,3 +239,10 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
         raise StorageError(f"this cannot be written: {error.strerror}", where=str(path)) from error
+
+
+def _give_to_owner(descriptor: int, place: Path) -> None:
+    """What root writes is for whoever the directory belongs to: the account of the builder's service."""
+    if os.geteuid() == 0:
+        owner = place.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)

@@ -52,6 +52,9 @@ _POLL_S = 50.0
 _TOO_SOON_S = 1.0
 """A master that has no job before this time is being stopped."""
 
+_HANG_S = 5.0
+"""How long what all threads share may be taken, before the service counts as one that hangs."""
+
 _LEAVE_S = 0.25
 """How long threads that wait for the master may take to hear that it is over, before they are left alone."""
 
@@ -158,6 +161,22 @@ class BuilderService:
             return self._why_not()
 
     # --- what others decide ------------------------------------------------------------------------
+    def is_well(self) -> bool:
+        """True where no thread has died, and none keeps the others waiting."""
+        if not self._guard.acquire(timeout=_HANG_S):
+            return False
+        self._guard.release()
+        return all(thread.is_alive() for thread in self._threads)
+
+    @property
+    def doing(self) -> str:
+        """What it does now, in a line."""
+        with self._guard:
+            jobs = ", ".join(f"{one.lease.project} {one.lease.version}" for one in self._working)
+            why = self._why_not()
+        words = [f"building {jobs}" if jobs else "", f"no jobs are taken: {why}" if why else ""]
+        return "; ".join(filter(None, words)) or "waiting for jobs"
+
 
     def _obey(self, orders: Orders) -> None:
         """Do as the master says; jobs to be skipped are asked for, since they may have been leased anew."""

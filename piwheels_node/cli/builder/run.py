@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -27,9 +29,11 @@ from piwheels_node.core.jobs import Step
 from piwheels_node.core.messages import Lease, ReportAnswer
 from piwheels_node.core.places import BUILDER
 from piwheels_node.core.settings import Settings
+from piwheels_node.notify import Service, job_fields, log_to_journal
 
 _AGAIN_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 _LOOK_S = 1.0
+_log = logging.getLogger(__name__)
 
 
 @click.command("run", epilog="Example: sudo piwheels-node builder run --set builder.slots=1")
@@ -52,11 +56,24 @@ def command(data: Path, *, overrides: tuple[str, ...]) -> None:
         contextlib.suppress(KeyboardInterrupt),
         _service(data, mine, settings) as service,
     ):
-        _start(service, mine)
-        while not service.wait(_LOOK_S):
-            pass
+        _serve(service, mine)
         if service.error:
             raise service.error
+
+
+def _serve(service: BuilderService, mine: Membership) -> None:
+    """Build until the service ends by itself; raises KeyboardInterrupt where it is asked to end."""
+    systemd = Service()
+    systemd.ready(f"waiting for {mine.url}")
+    try:
+        _start(service, mine, systemd)
+        while not service.wait(_LOOK_S):
+            if service.is_well():
+                systemd.well()
+            systemd.status(service.doing)
+    except KeyboardInterrupt:
+        systemd.stopping("giving back what is unfinished")
+        raise
 
 
 @contextlib.contextmanager
@@ -66,7 +83,7 @@ def _service(data: Path, mine: Membership, settings: Settings) -> Iterator[Build
     if not named:
         click.echo("the master's certificate does not name its host: pip does without its index", err=True)
     certificates = membership.certificates_for_pip(data, mine) if named else None
-    data.chmod(0o755)  # the account that package code runs as must be able to walk through
+    _let_through(data)
     workshop = Workshop(
         data / BUILDER,
         probe(settings.builder.python),
@@ -84,17 +101,24 @@ def _service(data: Path, mine: Membership, settings: Settings) -> Iterator[Build
             client,
             workshop,
             slots=settings.builder.slots or slots(),
-            observer=_Told(),
+            observer=_Told(in_journal=log_to_journal()),
             machine=this_machine(),
         )
         closing.callback(service.stop)
         yield service
 
 
-def _start(service: BuilderService, mine: Membership) -> None:
+def _let_through(data: Path) -> None:
+    """The account that package code runs as must be able to walk through, whoever owns the directory."""
+    if not data.stat().st_mode & stat.S_IXOTH:
+        data.chmod(0o755)
+
+
+def _start(service: BuilderService, mine: Membership, systemd: Service) -> None:
     """Begin to take jobs, as soon as the master is there."""
     tried = 0
     while True:
+        systemd.well()
         try:
             service.start()
         except MasterUnreachableError as error:
@@ -108,11 +132,14 @@ def _start(service: BuilderService, mine: Membership) -> None:
 
 
 class _Told:
-    """What the builder does, as lines on standard error."""
+    """What the builder does, as lines on standard error; as entries with fields where that is the journal."""
+
+    def __init__(self, *, in_journal: bool) -> None:
+        self._in_journal = in_journal
 
     def started(self, lease: Lease) -> None:
         """A job was leased."""
-        _say(f"{lease.project} {lease.version} (job {lease.job_id}): taken")
+        self._tell(lease, "taken")
 
     def step(self, lease: Lease, step: Step) -> None:
         """A step begins: not worth a line."""
@@ -123,11 +150,19 @@ class _Told:
             words = "given back"
         else:
             words = " ".join(filter(None, [answer.outcome.value, answer.reason and answer.reason.value]))
-        _say(f"{lease.project} {lease.version} (job {lease.job_id}): {words}")
+        self._tell(lease, words)
 
     def paused(self, why: str | None) -> None:
         """No jobs are taken for this reason, or they are again."""
-        _say(f"standing still: {why}" if why else "taking jobs again")
+        if not self._in_journal:  # it has what the service logs of this
+            _say(f"standing still: {why}" if why else "taking jobs again")
+
+    def _tell(self, lease: Lease, words: str) -> None:
+        line = f"{lease.project} {lease.version} (job {lease.job_id}): {words}"
+        if self._in_journal:
+            _log.info("%s", harmless(line), extra=job_fields(lease.project, lease.version, lease.job_id))
+        else:
+            _say(line)
 
 
 def _say(line: str) -> None:

@@ -19,6 +19,7 @@ from piwheels_node.core.settings import Settings
 from piwheels_node.master.running.certificate import serving_files
 from piwheels_node.master.running.keyfiles import endpoint
 from piwheels_node.master.running.service import Master
+from piwheels_node.notify import Service, log_to_journal
 
 _LOOK_S = 1.0
 
@@ -43,15 +44,28 @@ def command(data: Path, host: str | None, port: int | None, *, overrides: tuple[
             hint=f"piwheels-node master init --data {data}",
         )
     files = serving_files(data, settings)
+    log_to_journal()
     with Master(data, settings) as master:
         listens = master.start()
         with endpoint(data, listens, files[0].absolute() if files else None):
             url = url_for_others(listens, settings)
             click.echo(f"The master is {url} and its index {url}/simple/ until Ctrl-C.", err=True)
             with contextlib.suppress(KeyboardInterrupt):  # the normal end
-                while not master.wait(_LOOK_S):
-                    pass
+                _serve(master, f"serving {url}")
                 raise NodeError("the web server of the master has ended", hint="the lines above say why")
+
+
+def _serve(master: Master, status: str) -> None:
+    """Wait until the web server ends by itself; raises KeyboardInterrupt where it is asked to end."""
+    systemd = Service()
+    systemd.ready(status)
+    try:
+        while not master.wait(_LOOK_S):
+            if master.is_well():
+                systemd.well()
+    except KeyboardInterrupt:
+        systemd.stopping("finishing what is being answered")
+        raise
 
 
 def with_address(settings: Settings, host: str | None, port: int | None) -> Settings:

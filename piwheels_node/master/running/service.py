@@ -53,6 +53,9 @@ _INSTANCE = "instance"
 
 _log = logging.getLogger(__name__)
 
+_HANG_S = 5.0
+"""How long the loop may take to come round, before the service counts as one that hangs."""
+
 
 class Master:
     """A master on one data directory; a context that stops it, or call `stop`.
@@ -148,6 +151,16 @@ class Master:
     def stop(self) -> None:
         """Finish what is being answered (3 s at most), and close everything. May be called again."""
         if self._thread is not None and self._server is not None:
+    def is_well(self) -> bool:
+        """True where the web server's loop turns, and does not keep requests waiting."""
+        turned = threading.Event()
+        try:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(turned.set)
+        except RuntimeError:  # the loop is closed
+            return False
+        return turned.wait(_HANG_S)
+
             self._server.should_exit = True
             self.drain()
             self._thread.join()

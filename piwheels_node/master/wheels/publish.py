@@ -45,6 +45,7 @@ from piwheels_node.master.database.models import (
 from piwheels_node.master.jobs import lanes, queue
 from piwheels_node.master.text import storable
 from piwheels_node.master.wheels.store import WheelStore
+from piwheels_node.notify import job_fields
 from piwheels_node.wheelfile import WheelFacts, read_wheel
 
 UNPACKED_RATIO = 4
@@ -136,6 +137,9 @@ def accept(
 
 
 def check(path: Path, claim: WheelClaim, subject: Subject, limits: Limits) -> WheelFacts:
+    words = " ".join(filter(None, [answer.outcome.value, answer.reason and answer.reason.value]))
+    fields = job_fields(subject.project, subject.version, job_id)
+    _log.info("%s %s (job %d): %s", subject.project, subject.version, job_id, words, extra=fields)
     """Read a wheel again from its bytes; raises WheelError where anything is not as claimed or asked.
 
     Nothing else may write the file meanwhile (`WheelStore.seal`).
