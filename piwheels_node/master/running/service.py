@@ -51,10 +51,10 @@ from piwheels_node.master.wheels.store import WheelStore
 _INSTANCE = "instance"
 """Counter with a random number, which tells this database from any other."""
 
-_log = logging.getLogger(__name__)
-
 _HANG_S = 5.0
 """How long the loop may take to come round, before the service counts as one that hangs."""
+
+_log = logging.getLogger(__name__)
 
 
 class Master:
@@ -148,9 +148,6 @@ class Master:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def stop(self) -> None:
-        """Finish what is being answered (3 s at most), and close everything. May be called again."""
-        if self._thread is not None and self._server is not None:
     def is_well(self) -> bool:
         """True where the web server's loop turns, and does not keep requests waiting."""
         turned = threading.Event()
@@ -161,6 +158,9 @@ class Master:
             return False
         return turned.wait(_HANG_S)
 
+    def stop(self) -> None:
+        """Finish what is being answered (3 s at most), and close everything. May be called again."""
+        if self._thread is not None and self._server is not None:
             self._server.should_exit = True
             self.drain()
             self._thread.join()

@@ -133,13 +133,13 @@ def accept(
     if answer is None:
         answer = _make_failure(database, lease, report, settings)
     store.discard(upload)  # only now: the token is void, so nothing can take the upload's place
+    words = " ".join(filter(None, [answer.outcome.value, answer.reason and answer.reason.value]))
+    fields = job_fields(subject.project, subject.version, job_id)
+    _log.info("%s %s (job %d): %s", subject.project, subject.version, job_id, words, extra=fields)
     return answer
 
 
 def check(path: Path, claim: WheelClaim, subject: Subject, limits: Limits) -> WheelFacts:
-    words = " ".join(filter(None, [answer.outcome.value, answer.reason and answer.reason.value]))
-    fields = job_fields(subject.project, subject.version, job_id)
-    _log.info("%s %s (job %d): %s", subject.project, subject.version, job_id, words, extra=fields)
     """Read a wheel again from its bytes; raises WheelError where anything is not as claimed or asked.
 
     Nothing else may write the file meanwhile (`WheelStore.seal`).
