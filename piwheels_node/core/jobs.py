@@ -122,6 +122,21 @@ class EventKind(Enum):
     RETRY = "retry"
     "It failed for a reason that another builder may not have, and is ready again."
 
+    PROPOSED = "proposed"
+    "A Debian package was found that has what its build missed; nobody tries it yet."
+
+    FIXING = "fixing"
+    "Its build missed something that a Debian package has: it is ready again, with that package."
+
+    EQUIPPED = "equipped"
+    "Builds of its project get these Debian packages from now on."
+
+    BLOCKED = "blocked"
+    "It needs something that only exists as source: that is built first."
+
+    UNBLOCKED = "unblocked"
+    "What it waited for is built: it is ready."
+
     BUILT = "built"
     "Its wheel is in the index."
 

@@ -36,6 +36,36 @@ class PypiSettings:
     )
     timeout_s: float = _setting(30.0, "How long one answer of PyPI may take.", least=1)
     max_age_s: float = _setting(60.0, "How long PyPI's answer about a project is believed.", least=0)
+    follow: str = _setting(
+        "off",
+        "What is heard of PyPI's changes: nothing, those of the projects in pypi.watch, or all of them, by "
+        "the list of projects or by the change log; off, watch, list or changelog.",
+    )
+    watch: str = _setting("", "Names of the projects to follow by pypi.follow = watch, with spaces between.")
+    scope: str = _setting(
+        "missing",
+        "What is built by itself of what is followed: what PyPI has no fitting wheel of, every version of "
+        "everything, or only what people and their pips ask for; missing, everything or requested.",
+    )
+    every_s: float = _setting(
+        0.0,
+        "How often PyPI is asked what changed; 0: every 20 s by the change log, 30 minutes by the list, "
+        "5 minutes for watched projects.",
+        least=0,
+    )
+    list_every_s: float = _setting(
+        86400.0, "How often the change log is checked against the whole list of projects.", least=60
+    )
+    changelog_url: str = _setting("", "Where XML-RPC is served; empty: /pypi on the host of the index.")
+    connections: int = _setting(4, "How many projects are asked about at a time.", least=1)
+    queue_max: int = _setting(
+        100_000,
+        "How many ready jobs of a target are enough: the rest of the backlog is not planned yet.",
+        least=1,
+    )
+    misses_per_hour: int = _setting(
+        600, "How many projects that pip missed here may raise a request in an hour; 0: none.", least=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +100,37 @@ class MasterSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """What the master does by itself so that more can be built."""
+
+    auto_fix: bool = _setting(
+        True,
+        "Try by itself the one Debian package that has what a build missed, in a layer of the build root, "
+        "never on the host; else such rules are only proposed.",
+    )
+    fix_rounds: int = _setting(
+        2, "How often one job may come back with more Debian packages by itself.", least=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class BuilderSettings:
     """The builder: what a build may use of this machine."""
 
     python: str = _setting("", "Interpreter to build for; empty: the system's python3.")
     name: str = _setting("", "What this builder is called on its master; empty: the name of the machine.")
+    roots: str = _setting(
+        "", "Build roots to offer, by their names, the host's being host; empty: all that there are."
+    )
+    layers: bool = _setting(
+        True, "Add Debian packages that a build lacks, for that build alone, never to this machine."
+    )
+    layer_max_bytes: int = _setting(
+        512 << 20, "How much the Debian packages added to one build may be, as downloaded.", least=0
+    )
+    apt_sources: str = _setting(
+        "", "File with the apt sources that added packages come from; empty: those of the build root."
+    )
     slots: int = _setting(0, "How many builds may run at a time; 0: as cores and memory allow.", least=0)
     pause_at_c: float = _setting(80.0, "Temperature at which building stops until 5 degrees less.", least=30)
     pause_undervolted: bool = _setting(True, "Stop building while the power supply is too weak.")
@@ -148,6 +204,7 @@ class Settings:
 
     pypi: PypiSettings = field(default_factory=PypiSettings)
     master: MasterSettings = field(default_factory=MasterSettings)
+    build: BuildSettings = field(default_factory=BuildSettings)
     builder: BuilderSettings = field(default_factory=BuilderSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
 

@@ -101,7 +101,15 @@ class Tables:
         return self.database.write(work)
 
     def add_job(
-        self, name="thing", version="1.0", *, priority=Priority.BACKLOG, now=NOW, files=(), memory_class=0
+        self,
+        name="thing",
+        version="1.0",
+        *,
+        priority=Priority.BACKLOG,
+        now=NOW,
+        files=(),
+        memory_class=0,
+        packages=(),
     ) -> int:
         """A job that is ready; gives its id."""
         release_id = self.add_release(name, version, files)
@@ -116,13 +124,14 @@ class Tables:
                 priority=priority,
                 now=now,
                 memory_class=memory_class,
+                packages=packages,
             )
             return job.id
 
         return self.database.write(work)
 
     def claim(
-        self, now=NOW, targets=(TARGET,), lease_s=LEASE_S, *, memory_bytes=None, builder_id=None
+        self, now=NOW, targets=(TARGET,), lease_s=LEASE_S, *, memory_bytes=None, builder_id=None, layers=()
     ) -> Job | None:
         """Lease a job as `pi`, or as another builder."""
 
@@ -135,6 +144,7 @@ class Tables:
                 memory_bytes=memory_bytes,
                 now=now,
                 lease_s=lease_s,
+                layers=layers,
             )
             return claimed and session.get_one(Job, claimed.job_id)
 

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import bindparam, literal_column, select
 from sqlalchemy.orm import Session
 
-from piwheels_node.core.builders import BuilderEventKind, memory_classes_below
+from piwheels_node.core.builders import SERVED_FROM_BYTES, BuilderEventKind, memory_classes_below
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import Hello, Lease, LeaseRequest, Limits, OfferedTarget, SdistFile
 from piwheels_node.core.settings import Settings
@@ -56,6 +56,8 @@ _ASKED: Any = (  # SQLAlchemy 2.0 and 2.1 type so many columns differently
         PypiFile.sha256,
         PypiFile.size_bytes,
         PypiFile.uploaded_at,
+        Job.memory_class,
+        Job.packages,
     )
     .select_from(Job)
     .join(Release, Job.release_id == Release.id)
@@ -105,19 +107,26 @@ def hello(session: Session, builder_id: int, told: Hello, now: datetime, setting
     return True
 
 
+def most_memory_bytes(request: LeaseRequest) -> int | None:
+    """What a build may use there at best; None where nobody knows."""
+    return max(filter(None, (request.memory_bytes, request.most_memory_bytes)), default=request.memory_bytes)
+
+
 def needs_registering(session: Session, builder_id: int, request: LeaseRequest, now: datetime) -> bool:
     """True where `register` would change something worth a write."""
     builder = session.get_one(Builder, builder_id)
     if builder.last_seen_at is None or now - builder.last_seen_at > timedelta(seconds=SEEN_EVERY_S):
         return True
-    if memory_classes_below(builder.memory_bytes) != memory_classes_below(request.memory_bytes):
+    if memory_classes_below(builder.memory_bytes) != memory_classes_below(most_memory_bytes(request)):
         return True
     known = session.execute(
-        select(TargetRow.name, BuilderTarget.environment_id)
+        select(TargetRow.name, BuilderTarget.environment_id, BuilderTarget.layers)
         .join(TargetRow, BuilderTarget.target_id == TargetRow.id)
         .where(BuilderTarget.builder_id == builder_id)
     )
-    return {tuple(row) for row in known} != {(one.name, one.environment_id) for one in request.targets}
+    return {tuple(row) for row in known} != {
+        (one.name, one.environment_id, one.layers) for one in request.targets
+    }
 
 
 def register(
@@ -143,6 +152,7 @@ def register(
         if row.environment_id != one.environment_id:
             row.environment_id = one.environment_id
             row.offered_at = now
+        row.layers = one.layers
     for row in known.values():
         session.delete(row)
 
@@ -168,6 +178,7 @@ def look(
             builder_id=speaker.id,
             builder_name=speaker.name,
             targets=[one.name for one in request.targets],
+            layers={one.name for one in request.targets if one.layers},
             memory_bytes=request.memory_bytes,
             now=now,
             lease_s=settings.master.lease_s,
@@ -210,7 +221,9 @@ def _noted_just_now(session: Session, builder_id: int, kind: BuilderEventKind, n
 
 def _message(session: Session, job_id: int, token: str, settings: Settings) -> Lease:
     fast = working(session).fast
-    ((release_id, project, version, target, *sdist),) = fast(_SUBJECT, {"job": job_id})
+    ((release_id, project, version, target, *sdist, memory_class, packages),) = fast(
+        _SUBJECT, {"job": job_id}
+    )
     filename, url, sha256, size_bytes, uploaded_at = sdist
     return Lease(
         job_id=job_id,
@@ -222,6 +235,8 @@ def _message(session: Session, job_id: int, token: str, settings: Settings) -> L
             filename=filename, url=url, sha256=sha256 or "", size_bytes=size_bytes, uploaded_at=uploaded_at
         ),
         taken_names=sorted({name for (name,) in fast(_TAKEN, {"release": release_id})}),
+        memory_bytes=SERVED_FROM_BYTES[memory_class] if memory_class else 0,
+        packages=packages or [],
         expires_in_s=settings.master.lease_s,
         limits=limits(settings),
     )

@@ -3,9 +3,10 @@
 
     enqueue -> READY --claim--> LEASED --finish--> BUILT, FAILED, QUARANTINED, CANCELLED
                 ^ ^               |  |                          |
-                | +- hand_back, refuse -------------------------+-- requeue
+                | +- hand_back, refuse, fix --------------------+-- requeue
                 wake                 |
                 +----- DELAYED <-----+ retry_elsewhere, reap, forsake
+                +----- BLOCKED <-----+ block (`chains`)
 
 A lease has an end and a fencing token: who comes with another token, or too late, is refused, so that
 a builder that was thought dead can do no harm (design, rule 6). Every function takes a session, does its
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,8 +35,36 @@ from piwheels_node.core.settings import MasterSettings
 from piwheels_node.master.database.models import Job, PypiFile, Release, TargetRow
 from piwheels_node.master.database.session import WorkSession, working
 from piwheels_node.master.database.statements import Statement
-from piwheels_node.master.jobs import rows
+from piwheels_node.master.jobs import chains, rows
+from piwheels_node.master.jobs.equipment import packages_for
+from piwheels_node.master.jobs.history import announce, count, count_build, record, recount, tell_ready
 from piwheels_node.master.jobs.rows import Claimed, HeldJob
+
+__all__ = [
+    "LONGEST_DELAY_S",
+    "add_build",
+    "announce",
+    "block",
+    "cancel",
+    "claim",
+    "count",
+    "enqueue",
+    "equip",
+    "finish",
+    "fix",
+    "forsake",
+    "hand_back",
+    "heartbeat",
+    "held",
+    "held_job",
+    "move",
+    "reap",
+    "record",
+    "refuse",
+    "requeue",
+    "retry_elsewhere",
+    "wake",
+]
 
 LONGEST_DELAY_S = 24 * 3600.0
 """The delay before another try doubles up to this."""
@@ -47,24 +76,9 @@ _AVOID_TIMES = 4
 _REFUSED_TIMES = 60
 
 
-def record(session: Session, job_id: int, kind: EventKind, now: datetime, **detail: Any) -> None:
-    """Add a line to the job's history. `detail` is what JSON can hold."""
-    working(session).record(job_id, now, kind.value, detail)
-
-
-def count(session: Session, name: str, by: int) -> None:
-    """Change a counter, which is made where it is missing."""
-    working(session).count(name, by)
-
-
-def announce(session: Session, topic: str) -> None:
-    """Tell all processes once this is committed (`Database.subscribe`)."""
-    working(session).announce(topic)
-
-
 def move(session: Session, job: Job, state: JobState) -> None:
     """Put a job in another state, and the counters with it; who waits for one that is ready is told."""
-    _recount(working(session), job.target_id, job.state, state)
+    recount(working(session), job.target_id, job.state, state)
     job.state = state
 
 
@@ -74,12 +88,14 @@ def enqueue(
     release: Release,
     target: TargetRow,
     sdist: PypiFile,
-    priority: Priority,
+    priority: int,
     now: datetime,
     memory_class: int = 0,
+    packages: Sequence[str] | None = None,
 ) -> tuple[Job, bool]:
     """The job of a release and a target, and whether it was made just now.
 
+    A new one has these Debian packages; None: those that the rules of its project say (`equipment`).
     One that is there keeps its state; where it waits, its priority is raised, never lowered.
     """
     job = session.scalars(
@@ -88,6 +104,8 @@ def enqueue(
     if job is not None:
         _raise_priority(session, job, priority, now)
         return job, False
+    if packages is None:
+        packages = packages_for(session, release.project_id, target, now)
     job = Job(
         release=release,
         target=target,
@@ -97,13 +115,16 @@ def enqueue(
         created_at=now,
         not_before_at=now,
         memory_class=memory_class,
+        packages=list(packages),
+        needs_layers=bool(packages),
         attempts=0,
         losses=0,
     )
     session.add(job)
     session.flush()
-    _recount(working(session), target.id, None, JobState.READY)
-    record(session, job.id, EventKind.QUEUED, now, priority=int(priority))
+    recount(working(session), target.id, None, JobState.READY)
+    with_packages = {"packages": " ".join(packages)} if packages else {}
+    record(session, job.id, EventKind.QUEUED, now, priority=int(priority), **with_packages)
     return job, True
 
 
@@ -117,9 +138,23 @@ def requeue(session: Session, job: Job, *, now: datetime, why: str, priority: Pr
         record(session, job.id, EventKind.REQUEUED, now, why=why, after=job.state.value)
         move(session, job, JobState.READY)
         job.priority = job.priority if priority is None else int(priority)
-    job.attempts = job.losses = 0
+    equip(session, job, packages_for(session, job.release.project_id, job.target, now))
+    job.attempts = job.losses = job.rounds = job.waits = 0
     job.not_before_at = now
     job.blocked_on_id = None
+
+
+def equip(session: Session, job: Job, packages: Sequence[str]) -> bool:
+    """Let the next build of a job have exactly these Debian packages; False where it would have them anyway.
+
+    One that a builder holds is left alone. It may be in another lane now, so who waits for jobs is told.
+    """
+    if job.state is JobState.LEASED or list(packages) == (job.packages or []):
+        return False
+    job.packages, job.needs_layers = list(packages), bool(packages)
+    if job.state is JobState.READY:
+        tell_ready(working(session), job.target_id)
+    return True
 
 
 def claim(
@@ -131,16 +166,18 @@ def claim(
     memory_bytes: int | None,
     now: datetime,
     lease_s: float,
+    layers: Container[str] = (),
 ) -> Claimed | None:
     """Lease the first ready job of the lanes that a builder can serve; None where there is none.
 
-    A lane is a target and a memory class that fits `memory_bytes`; its first row in `ix_job_ready` is read,
+    A lane is a target, a memory class that fits `memory_bytes`, and for targets in `layers` both jobs that
+    need Debian packages and those that do not, else only the latter. Its first row in `ix_job_ready` is read,
     whatever the length of the queue. Jobs that this builder avoids for now are passed over.
     """
     names = list(dict.fromkeys(targets))
     if not names:
         return None
-    lanes = len(names), tuple(memory_classes_below(memory_bytes))
+    lanes = tuple(name in layers for name in names), tuple(memory_classes_below(memory_bytes))
     token = secrets.token_hex(16)
     values = {f"target_{number}": name for number, name in enumerate(names)} | {
         "builder": builder_id,
@@ -155,7 +192,7 @@ def claim(
     if not found:
         return None
     job_id, target_id, attempt = found[0]
-    _recount(session, target_id, JobState.READY, JobState.LEASED)
+    recount(session, target_id, JobState.READY, JobState.LEASED)
     record(session, job_id, EventKind.LEASED, now, builder=builder_name, attempt=attempt)
     return Claimed(job_id, token, attempt)
 
@@ -224,9 +261,11 @@ def finish(session: Session, job: Job | HeldJob, *, state: JobState, now: dateti
     session = working(session)
     session.fast(rows.END, {"job": job.id, "after": state})
     session.fast(rows.AVOID_NO_MORE, {"job": job.id})
-    _recount(session, job.target_id, job.state, state)
+    recount(session, job.target_id, job.state, state)
     record(session, job.id, EventKind(state.value), now, **detail)
     _mirror(job, state=state)
+    if job.is_awaited:
+        chains.release(session, job.id, now)
 
 
 def retry_elsewhere(
@@ -238,6 +277,29 @@ def retry_elsewhere(
         _avoid(session, job, job.builder_id, now, _AVOID_TIMES * delay_s)
     _put_back(session, job, JobState.DELAYED, now + timedelta(seconds=delay_s))
     record(session, job.id, EventKind.RETRY, now, delay_s=delay_s, **detail)
+
+
+def fix(session: Session, job: Job, packages: Sequence[str], now: datetime, **detail: Any) -> None:
+    """A leased job goes back, ready at once and from the start, and its next build has these packages."""
+    _put_back(session, job, JobState.READY, now, attempts=0)
+    equip(session, job, packages)
+    job.rounds += 1
+    record(session, job.id, EventKind.FIXING, now, round=job.rounds, **detail)
+
+
+def block(session: Session, job: Job, on: Job, now: datetime, **detail: Any) -> None:
+    """A leased job waits until another one is built, if `chains.why_not` has nothing against it.
+
+    Where the other one is built already, it is ready again at once.
+    """
+    is_built = on.state is JobState.BUILT
+    _put_back(session, job, JobState.READY if is_built else JobState.BLOCKED, now, attempts=0)
+    job.waits += 1
+    record(session, job.id, EventKind.BLOCKED, now, on=on.id, **detail)
+    if is_built:
+        record(session, job.id, EventKind.UNBLOCKED, now, on=on.id)
+    else:
+        job.blocked_on_id, on.is_awaited = on.id, True
 
 
 def hand_back(session: Session, job: Job | HeldJob, now: datetime) -> None:
@@ -276,7 +338,7 @@ def wake(session: Session, now: datetime) -> int:
     session = working(session)
     woken = session.fast(rows.WAKE, {"at": now, "most": _AT_ONCE})
     for job_id, target_id in woken:
-        _recount(session, target_id, JobState.DELAYED, JobState.READY)
+        recount(session, target_id, JobState.DELAYED, JobState.READY)
         record(session, job_id, EventKind.AWAKE, now)
     return len(woken)
 
@@ -303,11 +365,14 @@ def _lose(
     jobs = [HeldJob(*row) for row in session.fast(which, values | {"most": _AT_ONCE})]
     session.fast_many(rows.ADD_BUILDS, [_build(_lost_build(job, now)) for job in jobs])
     for job in jobs:
+        count_build(session, job.target_id, FailureReason.BUILDER_LOST, None, now)
         lost = replace(job, losses=job.losses + 1)
         record(session, job.id, EventKind.LOST, now, attempt=job.attempts, losses=lost.losses)
         if lost.losses >= settings.max_attempts:
             _put_back(session, lost, JobState.QUARANTINED, now)
             record(session, job.id, EventKind.QUARANTINED, now, losses=lost.losses)
+            if job.is_awaited:
+                chains.release(session, job.id, now)
         else:
             retry_elsewhere(session, lost, now, settings, reason=FailureReason.BUILDER_LOST.value)
     return [job.id for job in jobs]
@@ -332,7 +397,7 @@ def _build(columns: dict[str, Any]) -> dict[str, Any]:
     return {f"of_{name}": columns.get(name) for name in rows.BUILD_COLUMNS}
 
 
-def _raise_priority(session: Session, job: Job, priority: Priority, now: datetime) -> None:
+def _raise_priority(session: Session, job: Job, priority: int, now: datetime) -> None:
     waits = {JobState.READY, JobState.BLOCKED, JobState.DELAYED}
     if job.state in waits and priority > job.priority:
         record(session, job.id, EventKind.RAISED, now, priority=int(priority), before=job.priority)
@@ -359,7 +424,7 @@ def _put_back(
             "from_then": not_before_at,
         },
     )
-    _recount(session, job.target_id, job.state, state)
+    recount(session, job.target_id, job.state, state)
     _mirror(job, state=state, attempts=attempts, not_before_at=not_before_at)
 
 
@@ -379,17 +444,3 @@ def _delay_s(job: Job | HeldJob, settings: MasterSettings) -> float:
 def _avoid(session: Session, job: Job | HeldJob, builder_id: int, now: datetime, for_s: float) -> None:
     until = now + timedelta(seconds=for_s)
     working(session).fast(rows.AVOID, {"job": job.id, "builder": builder_id, "until": until})
-
-
-def _recount(session: WorkSession, target_id: int, before: JobState | None, after: JobState) -> None:
-    if before is not None:
-        session.count(f"jobs.{before.value}", -1)
-    session.count(f"jobs.{after.value}", 1)
-    if before is JobState.READY:
-        session.count(f"jobs.ready.{target_id}", -1)
-    if after is JobState.READY:
-        session.count(f"jobs.ready.{target_id}", 1)
-        name = session.info.get(target_id)
-        if name is None:
-            name = session.info[target_id] = session.fast(rows.TARGET_NAME, {"target": target_id})[0][0]
-        session.announce(f"ready:{name}")

@@ -5,7 +5,8 @@
                                                                -> RequestAnswer
 
 A release that failed is tried again where what its reason is about may have changed: the environment, by
-its identity; another machine, the network or a requirement, because somebody asks.
+its identity; the Debian packages, by the project's rules; another machine, the network or a requirement,
+because somebody asks.
 This module blocks (it asks PyPI), so the API calls `ask` in a thread; it knows no HTTP.
 """
 
@@ -34,10 +35,10 @@ from piwheels_node.master.database.models import (
     Release,
     TargetRow,
 )
-from piwheels_node.master.jobs import lanes, queue
+from piwheels_node.master.jobs import lanes, queue, rules
 from piwheels_node.master.jobs.plan import Covered, Refused, choose_version, plan
-from piwheels_node.master.pypi.listing import ListedFile, ProjectFiles
 from piwheels_node.master.pypi.index import PyPI
+from piwheels_node.master.pypi.listing import ListedFile, ProjectFiles
 from piwheels_node.master.text import storable
 
 _WORTH_ASKING = frozenset({Policy.RETRY_ELSEWHERE, Policy.WAIT_FOR_DEPENDENCY})
@@ -47,14 +48,14 @@ _LONGEST_TEXT = 500
 
 
 @dataclass(frozen=True)
-class _Wish:
+class Wish:
     """A request whose words are settled: this release, for this target, from this sdist."""
 
     project: ProjectFiles
     version: Version
     target: Target
     sdist: ListedFile
-    force: bool
+    force: bool = False
 
 
 def ask(database: Database, pypi: PyPI, request: BuildRequest, now: datetime) -> RequestAnswer:
@@ -71,8 +72,8 @@ def ask(database: Database, pypi: PyPI, request: BuildRequest, now: datetime) ->
         case Refused(reason, what):
             found = {"outcome": Outcome.FAILED, "reason": reason, "what": what}
             return answer.model_copy(update=found)
-    wish = _Wish(project, version, target, decision.sdist, request.force)
-    return _answer_of_job(answer, database.write(lambda session: _find_or_queue(session, wish, now)))
+    wish = Wish(project, version, target, decision.sdist, request.force)
+    return _answer_of_job(answer, database.write(lambda session: _view_of(session, wish, now)))
 
 
 def _target(database: Database, name: str | None) -> Target:
@@ -110,7 +111,15 @@ def _why(job: JobView, build: BuildView | None) -> str:
     return build.reason.sentence
 
 
-def _find_or_queue(session: Session, wish: _Wish, now: datetime) -> JobView:
+def _view_of(session: Session, wish: Wish, now: datetime) -> JobView:
+    job = find_or_queue(session, wish, Priority.REQUESTED, now)
+    view = views.job(session, job.id)
+    assert view is not None  # noqa: S101 - it was flushed just now
+    return view
+
+
+def find_or_queue(session: Session, wish: Wish, priority: Priority, now: datetime) -> Job:
+    """The job of a wish: made, found, or ready again where trying again may help; flushed."""
     release = store_release(session, wish.project, wish.version)
     target = session.scalar(select(TargetRow).where(TargetRow.name == str(wish.target)))
     if target is None:
@@ -126,7 +135,7 @@ def _find_or_queue(session: Session, wish: _Wish, now: datetime) -> JobView:
         release=release,
         target=target,
         sdist=sdist,
-        priority=Priority.REQUESTED,
+        priority=priority,
         now=now,
         memory_class=lane,
     )
@@ -135,11 +144,9 @@ def _find_or_queue(session: Session, wish: _Wish, now: datetime) -> JobView:
     why = _why_again(session, job, now, force=wish.force)
     if why:
         session.execute(delete(JobAvoidance).where(JobAvoidance.job_id == job.id))
-        queue.requeue(session, job, now=now, why=why, priority=Priority.REQUESTED)
+        queue.requeue(session, job, now=now, why=why, priority=priority)
     session.flush()
-    view = views.job(session, job.id)
-    assert view is not None  # noqa: S101 - it was flushed just now
-    return view
+    return job
 
 
 def _why_again(session: Session, job: Job, now: datetime, *, force: bool) -> str | None:
@@ -153,19 +160,24 @@ def _why_again(session: Session, job: Job, now: datetime, *, force: bool) -> str
         return None
     if job.state is JobState.BUILT and (build.wheel is None or build.wheel.withdrawn_at is not None):
         return "its wheel was withdrawn"
-    if job.state is not JobState.FAILED:
-        return None
-    return _why_after(build, views.offered_environments(session, job.target_id, now))
+    return _why_after(session, job, build, now) if job.state is JobState.FAILED else None
 
 
-def _why_after(build: Build, offered: set[str]) -> str | None:
-    """Why to try again after a failure; `offered` are the environments that builders have now."""
+def _why_after(session: Session, job: Job, build: Build, now: datetime) -> str | None:
+    """Why to try again after a failure: what its reason is about may be different now."""
     policy = (build.reason or FailureReason.UNKNOWN).policy
     if policy in _WORTH_ASKING:
         return "asked for again"
-    if policy is Policy.RETRY_WHEN_ENVIRONMENT_CHANGES and offered - {build.environment_id}:
-        return "a builder offers another environment"
-    return None
+    if policy is not Policy.RETRY_WHEN_ENVIRONMENT_CHANGES:
+        return None
+    if rules.lacks(session, job, build, now):
+        return "the project's rules give it other Debian packages"
+    offered = views.offered_environments(session, job.target_id, now)
+    return (
+        "a builder offers another environment"
+        if offered - {build.offered_id or build.environment_id}
+        else None
+    )
 
 
 def store_release(session: Session, project: ProjectFiles, version: Version) -> Release:
@@ -197,8 +209,8 @@ def store_release(session: Session, project: ProjectFiles, version: Version) -> 
 
 
 def _fill(file: PypiFile, listed: ListedFile) -> None:
-    file.url = listed.url
-    file.sha256 = listed.sha256
+    file.url = listed.url or file.url or ""  # of wheels, `pypi.stored` keeps the name only
+    file.sha256 = listed.sha256 or file.sha256
     file.size_bytes = listed.size_bytes
     file.requires_python = _fitting(listed.requires_python)
     file.yanked = _fitting(listed.yanked)

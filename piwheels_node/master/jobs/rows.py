@@ -82,11 +82,14 @@ class HeldJob:
     lease_until_at: datetime
     leased_at: datetime
     builder_id: int
+    is_awaited: bool
     state: JobState = JobState.LEASED
 
 
 def _of_ended_lease() -> dict[str, Any]:
-    return dict.fromkeys(("lease_token", "lease_until_at", "leased_at", "builder_id", "step"))
+    return dict.fromkeys(
+        ("lease_token", "lease_until_at", "leased_at", "builder_id", "step", "blocked_on_id")
+    )
 
 
 _HELD = (
@@ -100,6 +103,7 @@ _HELD = (
     JOBS.c.lease_until_at,
     JOBS.c.leased_at,
     JOBS.c.builder_id,
+    JOBS.c.is_awaited,
 )
 """The fields of `HeldJob`, in order."""
 
@@ -194,20 +198,23 @@ ADD_BUILD = Statement(cast("Insert", _insert_build(sorted(BUILD_COLUMNS)).return
 """A row of `build`: without an id, with one, and telling it; parameters are columns, `of_` before each."""
 
 
-def _ready(target: int, memory_class: int) -> Select[Any]:
+def _ready(target: int, memory_class: int, *, needs_layers: bool) -> Select[Any]:
     """The first job of a lane that the builder does not avoid: one probe of `ix_job_ready`."""
     target_id = (
         select(_TARGETS.c.id).where(_TARGETS.c.name == bindparam(f"target_{target}")).scalar_subquery()
     )
-    return _first(target_id, literal_column(str(memory_class)))
+    return _first(target_id, literal_column(str(memory_class)), literal_column(str(needs_layers).lower()))
 
 
-def _first(target_id: ScalarSelect[Any], memory_class: ColumnElement[Any]) -> Select[Any]:
+def _first(
+    target_id: ScalarSelect[Any], memory_class: ColumnElement[Any], needs_layers: ColumnElement[Any]
+) -> Select[Any]:
     return (
-        select(JOBS.c.target_id, JOBS.c.memory_class, JOBS.c.priority, JOBS.c.id)
+        select(JOBS.c.target_id, JOBS.c.memory_class, JOBS.c.needs_layers, JOBS.c.priority, JOBS.c.id)
         .where(
             JOBS.c.target_id == target_id,
             JOBS.c.memory_class == memory_class,
+            JOBS.c.needs_layers == needs_layers,
             is_in(JobState.READY),
             ~exists().where(
                 _AVOIDED.c.job_id == JOBS.c.id,
@@ -220,8 +227,13 @@ def _first(target_id: ScalarSelect[Any], memory_class: ColumnElement[Any]) -> Se
     )
 
 
-def _lanes(targets: int, classes: Sequence[int], *, locks: bool) -> Any:
-    firsts = [_ready(target, number) for target in range(targets) for number in classes]
+def _lanes(layers: Sequence[bool], classes: Sequence[int], *, locks: bool) -> Any:
+    firsts = [
+        _ready(target, number, needs_layers=needs_layers)
+        for target, has_layers in enumerate(layers)
+        for number in classes
+        for needs_layers in ((False, True) if has_layers else (False,))
+    ]
     if locks:
         firsts = [one.with_for_update(skip_locked=True) for one in firsts]
     named = [one.subquery(f"lane_{number}") for number, one in enumerate(firsts)]
@@ -247,27 +259,30 @@ def _take(job_id: ScalarSelect[Any]) -> Statement:
 
 
 @lru_cache(_MOST_LANES)
-def claim(targets: int, classes: tuple[int, ...]) -> Statement:
-    """Take the first ready job of so many targets (`target_0`...) and these memory classes.
+def claim(layers: tuple[bool, ...], classes: tuple[int, ...]) -> Statement:
+    """Take the first ready job of the targets (`target_0`...) and these memory classes.
 
+    `layers` says of each target whether jobs that need Debian packages may be taken, too.
     The best lane is found without a lock, then its first job that nobody else is taking is locked and taken.
     So where another master takes the last of that lane, nothing is found: `claim_any` is for that.
     """
-    best = _lanes(targets, classes, locks=False).cte("best")
+    best = _lanes(layers, classes, locks=False).cte("best")
     ready = _first(
-        select(best.c.target_id).scalar_subquery(), select(best.c.memory_class).scalar_subquery()
+        select(best.c.target_id).scalar_subquery(),
+        select(best.c.memory_class).scalar_subquery(),
+        select(best.c.needs_layers).scalar_subquery(),
     ).with_for_update(skip_locked=True)
     return _take(ready.with_only_columns(JOBS.c.id).scalar_subquery())
 
 
 @lru_cache(_MOST_LANES)
-def peek(targets: int, classes: tuple[int, ...]) -> Statement:
+def peek(layers: tuple[bool, ...], classes: tuple[int, ...]) -> Statement:
     """The first ready job of these lanes, as the last commits left them."""
-    return Statement(_lanes(targets, classes, locks=False))
+    return Statement(_lanes(layers, classes, locks=False))
 
 
 @lru_cache(_MOST_LANES)
-def claim_any(targets: int, classes: tuple[int, ...]) -> Statement:
+def claim_any(layers: tuple[bool, ...], classes: tuple[int, ...]) -> Statement:
     """Take the first job that no other master is taking; for a moment one of each lane is locked."""
-    first = _lanes(targets, classes, locks=True).subquery("first")
+    first = _lanes(layers, classes, locks=True).subquery("first")
     return _take(select(first.c.id).scalar_subquery())

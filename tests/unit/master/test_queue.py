@@ -125,13 +125,14 @@ def test_no_job_is_claimed_twice_however_many_race_for_it(tables):
     assert tables.counters() == {"jobs.leased": 60}
 
 
-def test_claiming_probes_the_index_once_for_each_lane_however_long_the_queue(tables):
-    """Two targets and two memory classes are four probes, and a fifth takes the row."""
+@pytest.mark.parametrize(("layers", "probed"), [((False, False), 5), ((True, False), 7), ((True, True), 9)])
+def test_claiming_probes_the_index_once_for_each_lane_however_long_the_queue(tables, layers, probed):
+    """Two targets and two memory classes are four probes, or more with layers; one more takes the row."""
     values = {"target_0": TARGET, "target_1": "x", "builder": 1, "token": "t", "at": NOW, "until": NOW}
-    plan = explained(tables, rows.claim(2, (0, 1)), values)
+    plan = explained(tables, rows.claim(layers, (0, 1)), values)
 
     probes = [line for line in plan if "ix_job_ready" in line]
-    assert len(probes) == 5, plan
+    assert len(probes) == probed, plan
     assert not any("SCAN job" in line or "Seq Scan on job" in line for line in plan), plan
 
 
@@ -485,3 +486,49 @@ def test_a_change_that_fails_leaves_state_counters_and_events_as_they_were(table
     assert tables.job(job_id).state is JobState.LEASED
     assert tables.counters() == {"jobs.leased": 1}
     assert tables.events(job_id) == ["queued", "leased"]
+
+
+def test_a_job_that_needs_packages_is_only_for_who_can_add_them(tables):
+    needs = tables.add_job("needs", priority=Priority.REQUESTED, packages=("libffi-dev",))
+    plain = tables.add_job("plain")
+
+    assert tables.claim().id == plain
+    assert tables.claim() is None
+    assert tables.claim(layers={"cp313-linux_x86_64-debian13"}) is None
+    taken = tables.claim(layers={TARGET})
+    assert (taken.id, taken.packages) == (needs, ["libffi-dev"])
+
+
+def test_who_can_add_packages_gets_the_best_job_whether_it_needs_any_or_not(tables):
+    jobs = [
+        tables.add_job("low", packages=("libffi-dev",)),
+        tables.add_job("high", priority=Priority.REQUESTED),
+        tables.add_job("middle", priority=Priority.RELEASED, packages=("libffi-dev",)),
+    ]
+
+    assert [tables.claim(layers={TARGET}).id for _ in jobs] == [jobs[1], jobs[2], jobs[0]]
+
+
+def test_what_a_waiting_job_needs_can_change_and_who_waits_is_told(tables):
+    job_id, told = tables.add_job(), []
+    tables.database.subscribe(told.append)
+
+    assert do(tables, job_id, lambda s, job: queue.equip(s, job, ["libffi-dev"]))
+    assert not do(tables, job_id, lambda s, job: queue.equip(s, job, ["libffi-dev"]))
+
+    assert tables.claim() is None
+    assert f"ready:{TARGET}" in told
+    assert tables.claim(layers={TARGET}).packages == ["libffi-dev"]
+    assert not do(tables, job_id, lambda s, job: queue.equip(s, job, []))
+
+
+def test_a_job_that_is_mended_comes_back_at_once_from_the_start(tables):
+    job_id = tables.add_job()
+    tables.claim()
+
+    do(tables, job_id, lambda s, job: queue.fix(s, job, ["libffi-dev"], NOW, why="test"))
+
+    job = tables.job(job_id)
+    assert (job.state, job.attempts, job.rounds, job.needs_layers) == (JobState.READY, 0, 1, True)
+    assert tables.counters() == one_ready(tables)
+    assert tables.events(job_id) == ["queued", "leased", "fixing"]
