@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import shutil
 import socket
+import sqlite3
 import threading
 import time
 
@@ -16,6 +18,7 @@ from proxy import Proxy
 from sdists import make_sdist
 
 from piwheels_node.builder.farm import service
+from piwheels_node.core.builders import SERVED_FROM_BYTES, Mode
 from piwheels_node.core.jobs import JobState
 
 
@@ -258,6 +261,31 @@ def test_one_slot_waits_for_all_of_them_and_all_of_them_build(site, tmp_path):
     wait_until(lambda: len(builder.service._working) == 3)
 
     assert {site.wait_for_end(job_id).state for job_id in jobs} == {JobState.BUILT}
+
+
+def test_a_job_that_needs_more_than_a_share_has_the_machine_to_itself(site, tmp_path):
+    builder = site.add_builder(slots=2, shares=64)
+    share_bytes, whole_bytes = (builder.service._sharing.most_bytes(alone=one) for one in (False, True))
+    large = next(n for n, most in enumerate(SERVED_FROM_BYTES) if n and share_bytes < most <= whole_bytes)
+    site.order(Mode.PAUSE)
+    jobs = [
+        site.request(make_sdist(tmp_path, f"ticker{number}", "1.0", setup=TICKING.format(ticks=10)))
+        for number in range(3)
+    ]
+
+    with contextlib.closing(sqlite3.connect(site.root / "master" / "database.sqlite")) as database:
+        database.execute("update job set memory_class = ? where id = ?", (large, jobs[1]))
+        database.commit()
+    site.order(Mode.RUN)
+
+    assert {site.wait_for_end(job_id).state for job_id in jobs} == {JobState.BUILT}
+    began, ended = zip(*(_built_between(site, job_id) for job_id in jobs), strict=True)
+    assert all(ended[other] <= began[1] or ended[1] <= began[other] for other in (0, 2))
+
+
+def _built_between(site, job_id):
+    events = {event.kind: event.at for event in site.operator.events(job_id)}
+    return events["leased"], events["built"]
 
 
 class Listening:

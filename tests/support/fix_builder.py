@@ -109,7 +109,7 @@ class Site:
 class BuilderAtWork:
     """A builder's service in this process. `site.operator` knows it by its name."""
 
-    def __init__(self, site, name, *, slots=1, observer=None, url=None, key=None, **settings):
+    def __init__(self, site, name, *, slots=1, shares=0, observer=None, url=None, key=None, **settings):
         self.site = site
         self.name = name
         self.key = key or site.master.create_key("builder", name)
@@ -117,7 +117,7 @@ class BuilderAtWork:
         self.heat(50.0)
         self.leave_memory(3_000_000_000)
         self.settings = dataclasses.replace(
-            site.settings, builder=dataclasses.replace(BuilderSettings(pause_disk_bytes=1), **settings)
+            site.settings, builder=BuilderSettings(**{"pause_disk_bytes": 1, "slots": shares, **settings})
         )
         self.workshop = Workshop(site.root / name, probe(), self.settings, stop=threading.Event())
         self.client = MasterClient(url or site.url, self.key, session=secrets.token_urlsafe(16))

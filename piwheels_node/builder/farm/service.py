@@ -6,6 +6,8 @@
     orders     a long poll (`orders`): run, pause, drain, skip
     lookout    a look at the machine every few seconds (`lookout`): heat, power, memory, disk
 
+A job that needs more memory than a slot's share has the machine to itself (`sharing`).
+
 Two things close the gate at which all builds stand still: an order to pause, and the machine's own state.
 Heartbeats go on meanwhile, so the lease lives. A builder that waits for work has two requests open and
 wakes four times a minute.
@@ -23,12 +25,11 @@ import time
 from collections.abc import Callable
 
 from piwheels_node import __version__
-from piwheels_node.builder.confine.limits import build_memory_bytes
 from piwheels_node.builder.farm.assignment import Assignment, Observer
 from piwheels_node.builder.farm.orders import OrderListener
 from piwheels_node.builder.farm.patience import Patience
+from piwheels_node.builder.farm.sharing import Sharing
 from piwheels_node.builder.machine.conditions import Cause, Judgement, unfit
-from piwheels_node.builder.machine.health import one_build_bytes
 from piwheels_node.builder.machine.lookout import Lookout
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.client import MasterClient
@@ -49,11 +50,11 @@ __all__ = ["BuilderService", "Observer"]
 
 _log = logging.getLogger(__name__)
 _POLL_S = 50.0
-_TOO_SOON_S = 1.0
-"""A master that has no job before this time is being stopped."""
-
 _HANG_S = 5.0
 """How long what all threads share may be taken, before the service counts as one that hangs."""
+
+_TOO_SOON_S = 1.0
+"""A master that has no job before this time is being stopped."""
 
 _LEAVE_S = 0.25
 """How long threads that wait for the master may take to hear that it is over, before they are left alone."""
@@ -97,6 +98,7 @@ class BuilderService:
         self._turn = threading.Lock()
         self._away = False
         self._made_room_s = 0.0
+        self._sharing = Sharing(workshop, self.sensors)
         self._told_paused: str | None = None
         self._paused_before: str | None = None
         self._lookout = Lookout(
@@ -123,7 +125,7 @@ class BuilderService:
     def start(self) -> None:
         """Tell the master what is offered here, and begin to take jobs; raises MasterError."""
         hello = Hello(
-            targets=[self._offer()],
+            targets=self._offer(),
             session=self.client.session,
             version=__version__,
             slots=self.slots,
@@ -154,13 +156,6 @@ class BuilderService:
         """Wait until the service has ended by itself; True where it has, and `error` says why."""
         return self._ended.wait(timeout_s)
 
-    @property
-    def paused(self) -> str | None:
-        """Why no jobs are taken now; None: they are."""
-        with self._guard:
-            return self._why_not()
-
-    # --- what others decide ------------------------------------------------------------------------
     def is_well(self) -> bool:
         """True where no thread has died, and none keeps the others waiting."""
         if not self._guard.acquire(timeout=_HANG_S):
@@ -177,6 +172,13 @@ class BuilderService:
         words = [f"building {jobs}" if jobs else "", f"no jobs are taken: {why}" if why else ""]
         return "; ".join(filter(None, words)) or "waiting for jobs"
 
+    @property
+    def paused(self) -> str | None:
+        """Why no jobs are taken now; None: they are."""
+        with self._guard:
+            return self._why_not()
+
+    # --- what others decide ------------------------------------------------------------------------
 
     def _obey(self, orders: Orders) -> None:
         """Do as the master says; jobs to be skipped are asked for, since they may have been leased anew."""
@@ -267,8 +269,9 @@ class BuilderService:
             try:
                 with self._turn:
                     lease = self._next()
-                if lease:
-                    self._work(lease)
+                    assignment = self._begin(lease) if lease else None
+                if assignment:
+                    self._carry_out(assignment)
             except (SupersededError, KeyRefusedError) as error:
                 self._end(error)
             except (MasterError, StorageError) as error:
@@ -286,9 +289,10 @@ class BuilderService:
             try:
                 lease = self.client.lease(
                     LeaseRequest(
-                        targets=[self._offer()],
-                        wait_s=self.poll_s,
-                        memory_bytes=self._memory_bytes(),
+                        targets=self._offer(),
+                        wait_s=self._sharing.poll_s(self._working, self.poll_s),
+                        memory_bytes=self._sharing.next_bytes(self._working),
+                        most_memory_bytes=self._sharing.most_bytes(alone=True),
                     )
                 )
             except (SupersededError, KeyRefusedError):
@@ -308,8 +312,11 @@ class BuilderService:
     def _wait_until_taking(self) -> bool:
         """Return True once jobs are taken; False where we are to stop."""
         with self._guard:
-            self._guard.wait_for(lambda: self._stop.is_set() or not self._why_not())
+            self._guard.wait_for(self._may_go_on)
         return not self._stop.is_set()
+
+    def _may_go_on(self) -> bool:
+        return self._stop.is_set() or not (self._why_not() or self._sharing.is_full(self._working))
 
     def _takes(self, lease: Lease) -> bool:
         """True where the job can be begun; else it has gone back to the master."""
@@ -333,21 +340,18 @@ class BuilderService:
             _log.warning("the master answers again")
         self._away = error is not None
 
-    def _memory_bytes(self) -> int | None:
-        """Memory that one build could have now: what it may have, or less where there is less."""
-        there = one_build_bytes(self.sensors, self.slots)
-        limit = build_memory_bytes(self.workshop.settings.builder, self.workshop.sandbox.machine_bytes())
-        return None if there is None else min(there, limit)
+    def _offer(self) -> list[OfferedTarget]:
+        return [
+            OfferedTarget(
+                name=target, environment_id=workshop.environment_id(), layers=workshop.why_no_layers is None
+            )
+            for target, workshop in self.workshop.by_target().items()
+        ]
 
-    def _offer(self) -> OfferedTarget:
-        return OfferedTarget(
-            name=str(self.workshop.interpreter.target), environment_id=self.workshop.environment_id()
-        )
-
-    def _work(self, lease: Lease) -> None:
+    def _begin(self, lease: Lease) -> Assignment:
         assignment = Assignment(
             self.client,
-            self.workshop,
+            self.workshop.by_target().get(lease.target, self.workshop),
             lease,
             health=self._lookout.health,
             end=self._end,
@@ -357,7 +361,11 @@ class BuilderService:
             self._working.append(assignment)
             if self._stop.is_set():
                 assignment.stop()
+        return assignment
+
+    def _carry_out(self, assignment: Assignment) -> None:
         self._lookout.wake()
+        lease = assignment.lease
         answer: ReportAnswer | None = None
         try:
             if self.observer:

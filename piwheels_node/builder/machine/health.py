@@ -18,14 +18,6 @@ KEPT_FREE_BYTES = 300 << 20
 _ONE_BUILD_BYTES = 700 << 20
 
 
-def one_build_bytes(sensors: Sensors, slots: int) -> int | None:
-    """Memory that one build may use where `slots` share the machine, and no more than there is now."""
-    total, available = sensors.memory_bytes("MemTotal"), sensors.memory_bytes("MemAvailable")
-    if total is None or available is None:
-        return None
-    return max(0, min((total - KEPT_FREE_BYTES) // slots, available))
-
-
 def memory_available_bytes() -> int:
     """Memory that can be had without pushing anything out."""
     return Sensors(Path("/")).memory_bytes("MemAvailable") or 0

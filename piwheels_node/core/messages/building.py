@@ -99,7 +99,10 @@ class LeaseRequest(Message):
     targets: Offer
     wait_s: Annotated[float, Field(ge=0, le=60)] = 0
     memory_bytes: Amount | None = None
-    "What one build may use here; None: it is not known, and only jobs of the least class are wanted."
+    "What the next build may use here; None: it is not known, and only jobs of the least class are wanted."
+
+    most_memory_bytes: Amount | None = None
+    "What a build may use here that has the machine to itself; None: no more than that."
 
 
 class Refusal(Message):
@@ -115,6 +118,7 @@ class Lease(Message):
     `token` is the fencing token, sent with every later call. `taken_names` are wheel file names of this
     release that PyPI or the index has already used: a new wheel needs another name. `packages` are Debian
     packages that must be in a layer of the build root; only who offers layers for the target is sent any.
+    `memory_bytes` is what a build of the project must have, as earlier ones have shown; 0: nothing special.
     """
 
     job_id: int
@@ -124,6 +128,7 @@ class Lease(Message):
     target: Name
     sdist: SdistFile
     taken_names: list[str] = []
+    memory_bytes: Amount = 0
     packages: Packages = []
     expires_in_s: float
     limits: Limits = Limits()
@@ -172,7 +177,10 @@ class StepTime(Message):
 
 
 class BuildEnvironment(Message):
-    """What a build was made with, so that a failure or a wheel can be explained years later."""
+    """What a build was made with, so that a failure or a wheel can be explained years later.
+
+    `root` is the build root as NAME:IDENTITY, `layers` the Debian packages added to it, as NAME=VERSION.
+    """
 
     environment_id: Annotated[str, Field(max_length=64)]
     python: str
@@ -180,6 +188,8 @@ class BuildEnvironment(Message):
     requirements: list[str] = []
     tools: dict[str, str] = {}
     sandbox: str = ""
+    root: Annotated[str, Field(max_length=200)] = ""
+    layers: Annotated[list[str], Field(max_length=1000)] = []
 
 
 class WheelClaim(Message):
@@ -217,6 +227,8 @@ class Report(Message):
     steps: list[StepTime] = []
     cpu_s: float | None = None
     peak_memory_bytes: Amount | None = None
+    written_bytes: Amount | None = None
+    "What the build wrote to a disk; files in memory do not count. None: the kernel does not tell."
     environment: BuildEnvironment | None = None
     wheel: WheelClaim | None = None
     log: LogPart | None = None

@@ -141,7 +141,7 @@ async def _register(here: Context, builder: Speaker, wanted: LeaseRequest) -> No
     if await asyncio.to_thread(is_news):
         await here.database.awrite(
             lambda session: leases.register(
-                session, builder.id, wanted.targets, wanted.memory_bytes, here.now()
+                session, builder.id, wanted.targets, leases.most_memory_bytes(wanted), here.now()
             )
         )
 
@@ -269,6 +269,9 @@ def _take_report(here: Context, job_id: int, told: Report, builder: Speaker) -> 
         limits=leases.limits(here.settings),
         settings=here.settings.master,
         clock=here.now,
+        contents=here.contents,
+        build=here.settings.build,
+        pypi=here.pypi,
     )
 
 

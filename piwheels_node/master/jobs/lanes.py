@@ -42,7 +42,7 @@ def learn(
     builder = session.get_one(Builder, job.builder_id)
     used = min(peak_bytes or 0, _most(builder))
     if reason is FailureReason.OUT_OF_MEMORY:
-        used = 2 * max(used, builder.memory_bytes or 0, SERVED_FROM_BYTES[job.memory_class])
+        used = 2 * max(used, SERVED_FROM_BYTES[job.memory_class])
     project = job.release.project
     if used > (project.peak_memory_bytes or 0):
         project.peak_memory_bytes = used

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from piwheels_node.builder.machine.health import one_build_bytes, slots
+from piwheels_node.builder.machine.health import slots
 from piwheels_node.sensors import Sensors
 
 MEMINFO = "MemTotal:        3884360 kB\nMemFree:          100000 kB\nMemAvailable:    2000000 kB\n"
@@ -145,22 +145,6 @@ def test_the_temperature_is_the_hottest_of_the_processor(machine, files, tempera
         tree[f"sys/class/{directory}/{name}"] = f"{value}\n"
 
     assert machine(tree).health().temperature_c == temperature_c
-
-
-@pytest.mark.parametrize(
-    ("slots", "expected"),
-    [
-        (1, 2000000 * 1024),
-        (2, ((3884360 * 1024) - (300 << 20)) // 2),
-        (4, (3884360 * 1024 - (300 << 20)) // 4),
-    ],
-)
-def test_a_build_is_offered_its_share_of_memory_and_no_more_than_there_is(machine, slots, expected):
-    assert one_build_bytes(machine(A_PI), slots) == expected
-
-
-def test_a_machine_that_does_not_tell_its_memory_offers_none(machine):
-    assert one_build_bytes(machine({}), 1) is None
 
 
 def test_every_machine_has_a_slot():

@@ -7,7 +7,7 @@ import dataclasses
 
 import pytest
 
-from piwheels_node.builder.confine.limits import build_memory_bytes, compilers
+from piwheels_node.builder.confine.limits import build_memory_bytes, compilers, is_large
 from piwheels_node.builder.machine.health import cores
 from piwheels_node.core.settings import BuilderSettings
 
@@ -31,6 +31,14 @@ def with_settings(**values):
 )
 def test_the_slots_share_what_the_machine_can_spare(machine_mib, slots, share_mib):
     assert build_memory_bytes(with_settings(slots=slots), machine_mib * MIB) == share_mib * MIB
+
+
+def test_a_build_that_is_alone_has_what_the_slots_would_share():
+    shares = with_settings(slots=4)
+
+    assert build_memory_bytes(shares, 3800 * MIB, alone=True) == 3500 * MIB
+    assert is_large(shares, 900 * MIB, 3800 * MIB)
+    assert not is_large(shares, 800 * MIB, 3800 * MIB)
 
 
 def test_a_bound_that_is_set_is_the_bound():
