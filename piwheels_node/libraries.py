@@ -31,60 +31,65 @@ _FLAGS = {
 
 
 def debian_packages(
-    sonames: Iterable[str], arch: str, directories: Sequence[str] = ()
+    sonames: Iterable[str], arch: str, directories: Sequence[str] = (), *, root: Path = Path("/")
 ) -> dict[str, str | None] | None:
     """The Debian package of each library; None in its place where no package of this machine has it.
 
-    `arch` is the wheel's processor as `uname -m` says it; `directories` are searched first. None in place of
-    all where this machine has no dpkg to ask.
+    `arch` is the wheel's processor as `uname -m` says it; `directories` are searched first. `root` is the
+    Debian that is asked about, by its top directory. None in place of all where there is no dpkg to ask.
     """
     wanted = set(sonames)
     if not wanted:
         return {}
     if not shutil.which("dpkg-query"):
         return None
-    places = {**_cached(wanted, _FLAGS.get(arch)), **_in_directories(wanted, directories)}
-    owners = _owners({spelling for place in places.values() for spelling in _spellings(place)})
+    cached = _cached(wanted, _FLAGS.get(arch), root)
+    places = {**cached, **_in_directories(wanted, directories, root)}
+    owners = _owners({spelling for place in places.values() for spelling in _spellings(place, root)}, root)
     found: dict[str, str | None] = {}
     for soname in sorted(wanted):
         place = places.get(soname)
-        names = [owners[path] for path in _spellings(place) if path in owners] if place else []
+        names = [owners[path] for path in _spellings(place, root) if path in owners] if place else []
         found[soname] = names[0] if names else None
     return found
 
 
-def _in_directories(sonames: set[str], directories: Sequence[str]) -> dict[str, Path]:
+def _in_directories(sonames: set[str], directories: Sequence[str], root: Path) -> dict[str, Path]:
     """What lies in the directories that the wheel names; the first one wins."""
     places: dict[str, Path] = {}
     for directory in directories:
         for soname in sonames:
-            if "/" not in soname and (place := Path(directory, soname)).is_file():
-                places.setdefault(soname, place)
+            if "/" not in soname and Path(root, directory.lstrip("/"), soname).is_file():
+                places.setdefault(soname, Path(directory, soname))
     return places
 
 
-def _cached(sonames: set[str], flag: str | None) -> dict[str, Path]:
+def _cached(sonames: set[str], flag: str | None, root: Path) -> dict[str, Path]:
     """Where the loader finds each library, by its cache; the first entry is the one it takes."""
     places: dict[str, Path] = {}
-    for soname, about, path in _CACHE_LINE.findall(_output([_LDCONFIG, "-p"])):
+    cache = str(root / "etc" / "ld.so.cache")
+    for soname, about, path in _CACHE_LINE.findall(_output([_LDCONFIG, "-p", "-C", cache])):
         if soname in sonames and (flag is None or flag in re.split(r",\s*", about)):
             places.setdefault(soname, Path(path))
     return places
 
 
-def _spellings(place: Path) -> list[str]:
+def _spellings(place: Path, root: Path) -> list[str]:
     """The paths under which dpkg may know a file: with /usr and without, by its link and its own name."""
     spellings = []
-    for path in (str(place), str(place.resolve())):
+    real = (root / str(place).lstrip("/")).resolve()
+    own = Path("/", real.relative_to(root)) if real.is_relative_to(root) else place
+    for path in (str(place), str(own)):
         plain = path.removeprefix("/usr")
         spellings += [f"/usr{plain}", plain]
     return spellings
 
 
-def _owners(paths: set[str]) -> dict[str, str]:
+def _owners(paths: set[str], root: Path) -> dict[str, str]:
     if not paths:
         return {}
-    return {path: name for name, path in _OWNER_LINE.findall(_output(["dpkg-query", "-S", *sorted(paths)]))}
+    command = ["dpkg-query", f"--admindir={root / 'var' / 'lib' / 'dpkg'}", "-S", *sorted(paths)]
+    return {path: name for name, path in _OWNER_LINE.findall(_output(command))}
 
 
 def _output(command: list[str]) -> str:

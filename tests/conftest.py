@@ -2,6 +2,7 @@
 """What all tests share: fixtures by subject, each in a plugin of its own in `tests/support`."""
 
 pytest_plugins = [
+    "fix_apt",
     "fix_builder",
     "fix_builds",
     "fix_command",

@@ -2,7 +2,8 @@
 """One build: from a lease to a wheel, or to the reason why there is none.
 
     fetch     network       source.py: the archive, its SHA-256, safe unpacking
-    prepare   network       environment.py: an environment of wheels for what [build-system] requires
+    prepare   network       environment.py: an environment of wheels for what [build-system] requires;
+                            roots/layers.py: the Debian packages that the lease names
     ask       package code  hooks.py: the backend's further requirements; more go back to prepare
     build     package code  hooks.py: the wheel, in the same process where nothing was missing
     inspect   neither       inspect.py: the wheel as hostile input; then its extensions in the sandbox
@@ -25,9 +26,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from piwheels_node.builder.confine.gate import Gate
+from piwheels_node.builder.halt import Halt
 from piwheels_node.builder.hooks import Hooks, StoppedError, Usage, bounded
 from piwheels_node.builder.inspect import Wheel, inspect
 from piwheels_node.builder.rooms import Room
+from piwheels_node.builder.roots.layers import NO_LAYERS, Layers
 from piwheels_node.builder.source import BuildSystem, build_system, fetch, unpack
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.core.errors import BuildError, WheelError
@@ -50,6 +53,7 @@ class Record:
     steps: list[StepTime] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     requirements: list[str] = field(default_factory=list)
+    layers: list[str] = field(default_factory=list)
     reason: FailureReason | None = None
     what: str | None = None
     captured: str | None = None
@@ -117,8 +121,25 @@ class Build:
 
     def _steps(self, hooks: Hooks) -> Wheel:
         """Take the steps in memory where that is likely to do, and again on the disk where it did not."""
-        with self.workshop.compilers.lend(self.lease, self.stop) as hooks.results:
+        with (
+            self._layers() as hooks.layers,
+            self.workshop.compilers.lend(self.lease, self.stop) as hooks.results,
+        ):
             return self._steps_somewhere(hooks)
+
+    @contextmanager
+    def _layers(self) -> Iterator[Layers]:
+        """The Debian packages that the lease names, over the build root until the build has ended."""
+        if not self.lease.packages:
+            yield NO_LAYERS
+            return
+        with contextlib.ExitStack() as closing:
+            with self._step(Step.PREPARE):
+                layers = closing.enter_context(
+                    self.workshop.lay(self.lease.packages, Halt(self.stop, self.workshop.stop))
+                )
+            self.record.layers = layers.names
+            yield layers
 
     def _steps_somewhere(self, hooks: Hooks) -> Wheel:
         for in_memory in self.workshop.rooms.choices(self.lease.sdist.size_bytes):

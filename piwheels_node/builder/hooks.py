@@ -23,6 +23,7 @@ from piwheels_node.builder.confine.watch import Bounds, Run
 from piwheels_node.builder.diagnosis import diagnose
 from piwheels_node.builder.files import open_plain, remove_tree
 from piwheels_node.builder.rooms import Room
+from piwheels_node.builder.roots.layers import NO_LAYERS
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.core.errors import BuildError
 from piwheels_node.core.failure import FailureReason
@@ -70,6 +71,7 @@ class Hooks:
         self.evidence_line: int | None = None
         self.room: Room | None = None
         self.results: Results | None = None
+        self.layers = NO_LAYERS
         self._entered_at = 0
         self._memory_bytes = build_memory_bytes(workshop.settings.builder, workshop.sandbox.machine_bytes())
         self._cores = compilers(workshop.settings.builder, self._memory_bytes)
@@ -121,6 +123,7 @@ class Hooks:
             stop=self.stop,
             pause=self.pause,
             reading={MOUNTED: self.results.kept} if self.results else {},
+            shown=self.layers.shown,
         )
         self._add_usage(run)
         if run.stopped:
@@ -149,7 +152,7 @@ class Hooks:
             log.seek(started_at)
             said = log.readline(_FIRST_LINE_BYTES)
         if (
-            said.startswith((b"bwrap: ", b"setpriv: ", b"ionice: "))
+            said.startswith((b"bwrap: ", b"setpriv: ", b"ionice: ", b"unshare: ", b"mount: ", b"sh: "))
             and not (self.inside / "usage.json").exists()
         ):
             raise BuildError(FailureReason.BUILDER_FAILED, said.decode(errors="replace").strip())

@@ -89,10 +89,13 @@ def _libraries(facts: WheelFacts, hooks: Hooks) -> dict[str, str | None]:
 
     A library that only a plug-in needs, or one that the package loads by itself, may be missing.
     """
-    arch = hooks.workshop.interpreter.target.arch
-    found = debian_packages(facts.linking.outside, arch, facts.linking.directories)
+    arch, root = hooks.workshop.interpreter.target.arch, hooks.workshop.tree.path
+    added = hooks.layers.owners(facts.linking.outside)
+    others = set(facts.linking.outside) - set(added)
+    found = debian_packages(others, arch, facts.linking.directories, root=root)
     if found is None:  # not a Debian: the extensions are loaded all the same
         return dict.fromkeys(facts.linking.outside)
+    found |= added
     for soname in sorted(facts.linking.to_load):
         if found[soname] is None:
             raise BuildError(

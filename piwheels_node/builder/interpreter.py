@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The Python that a builder builds for: which target that is, and what the environment is called.
 
-`probe` asks an interpreter what it is; `environment_id` names the set of things outside the package that
-decide whether a build works: the interpreter, the release, and every installed Debian package. A build
-that failed for want of a package is tried again when this name has changed.
+`probe` asks an interpreter what it is, the host's or that of a build root; `environment_id` names the set of
+things outside the package that decide whether a build works: the interpreter, the release, and every
+installed Debian package. A build that failed for want of a package is tried again when this name has changed.
 """
 
 from __future__ import annotations
@@ -12,16 +12,13 @@ import hashlib
 import json
 import re
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
+from piwheels_node.builder.roots.tree import HOST, Tree
 from piwheels_node.core.errors import NodeError, SettingsError
 from piwheels_node.core.targets import GLIBC_OF_RELEASE, Target
 
-_DPKG_STATUS = Path("/var/lib/dpkg/status")
-_OS_RELEASE = Path("/etc/os-release")
 _PROBE_TIMEOUT_S = 60
 
 _PROBE = """
@@ -69,21 +66,25 @@ class Interpreter:
         return ".".join(map(str, self.version))
 
 
-def probe(python: str = "") -> Interpreter:
+def probe(python: str = "", tree: Tree = HOST) -> Interpreter:
     """Ask an interpreter what it is; by default the system's python3, with whose headers Debian builds.
 
-    Raises SettingsError where it cannot be run or is not CPython 3.
+    `python` is its path in `tree`. Raises SettingsError where it cannot be run or is not CPython 3.
     """
-    where = python or _default_python()
+    where = python or _default_python(tree)
     try:
         done = subprocess.run(
-            [where, "-I", "-c", _PROBE], capture_output=True, text=True, check=True, timeout=_PROBE_TIMEOUT_S
+            tree.enter([where, "-I", "-c", _PROBE]),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_PROBE_TIMEOUT_S,
         )
         said = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, json.JSONDecodeError) as error:
         why = str(error)
         if isinstance(error, subprocess.CalledProcessError):
-            why = f"it ended with {error.returncode}"
+            why = f"it ended with {error.returncode} {error.stderr.strip()[-200:]}".strip()
         raise SettingsError(
             f"this Python cannot be asked what it is: {why}",
             where=f"builder.python = {where}",
@@ -94,32 +95,32 @@ def probe(python: str = "") -> Interpreter:
     return Interpreter(
         path=Path(said["base_executable"]),
         version=tuple(said["version"]),
-        target=_target(said),
+        target=_target(said, tree.os_release()),
         prefix=Path(said["base_prefix"]),
-        has_headers=Path(said["include"], "Python.h").exists(),
+        has_headers=(tree.path / said["include"].lstrip("/") / "Python.h").exists(),
         markers=said["markers"],
     )
 
 
-def environment_id(interpreter: Interpreter) -> str:
+def environment_id(interpreter: Interpreter, tree: Tree = HOST) -> str:
     """A short name of everything outside the package that a build here depends on (16 hex digits)."""
-    about = f"{interpreter.path} {interpreter.version_text} {interpreter.target} {_packages_digest()}"
+    about = f"{interpreter.path} {interpreter.version_text} {interpreter.target} {tree.identity()}"
     return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 
-def os_release() -> str:
+def os_release(tree: Tree = HOST) -> str:
     """The operating system as it calls itself: `Debian GNU/Linux 13 (trixie)`."""
-    return _os_release_fields().get("PRETTY_NAME", "unknown")
+    return tree.os_release().get("PRETTY_NAME", "unknown")
 
 
-def _default_python() -> str:
+def _default_python(tree: Tree) -> str:
     for path in (Path("/usr/bin/python3"), Path("/usr/local/bin/python3")):
-        if path.exists():
+        if not tree.is_host or path.exists():
             return str(path)
     return "python3"
 
 
-def _target(said: dict[str, object]) -> Target:
+def _target(said: dict[str, object], fields: dict[str, str]) -> Target:
     version, libc = said["version"], str(said["libc"])
     assert isinstance(version, list)  # noqa: S101 - the probe above made it
     abi = f"cp{version[0]}{version[1]}{'t' if said['threaded'] else ''}"
@@ -133,41 +134,7 @@ def _target(said: dict[str, object]) -> Target:
             f"the C library '{libc}' is not glibc", hint="builders run on Debian or Raspberry Pi OS"
         )
     glibc = int(found[1]), int(found[2])
-    fields = _os_release_fields()
     release = f"debian{fields.get('VERSION_ID', '')}"
     if fields.get("ID") not in {"debian", "raspbian"} or GLIBC_OF_RELEASE.get(release) != glibc:
         release = f"glibc{glibc[0]}.{glibc[1]}"
     return Target(abi, f"linux_{machine}", release)
-
-
-def _os_release_fields() -> dict[str, str]:
-    try:
-        lines = _OS_RELEASE.read_text().splitlines()
-    except OSError:
-        return {}
-    pairs = (line.split("=", 1) for line in lines if "=" in line)
-    return {key: value.strip('"') for key, value in pairs}
-
-
-def _packages_digest() -> str:
-    """A hash of what dpkg has installed; the same until dpkg writes its status file again."""
-    try:
-        about = _DPKG_STATUS.stat()
-        return _digest_of_packages(about.st_mtime_ns, about.st_size)
-    except OSError:
-        return ""
-
-
-@lru_cache(maxsize=1)
-def _digest_of_packages(_written_at: int, _size_bytes: int) -> str:
-    digest = hashlib.sha256()
-    for package in sorted(_installed_packages(_DPKG_STATUS.read_text(errors="replace"))):
-        digest.update(f"{package}\n".encode())
-    return digest.hexdigest()
-
-
-def _installed_packages(status: str) -> Iterator[str]:
-    for stanza in status.split("\n\n"):
-        fields = dict(re.findall(r"^(Package|Status|Version|Architecture): (.*)$", stanza, re.MULTILINE))
-        if fields.get("Status", "").endswith(" installed"):
-            yield f"{fields['Package']}:{fields.get('Architecture')} {fields.get('Version')}"

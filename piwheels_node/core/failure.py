@@ -55,6 +55,11 @@ class FailureReason(Enum):
         "A build requirement was built here, and failed.",
         Policy.WAIT_FOR_DEPENDENCY,
     )
+    LAYER_FAILED = (
+        "layer-failed",
+        "The Debian packages that the build needs cannot be added to its root.",
+        Policy.RETRY_WHEN_ENVIRONMENT_CHANGES,
+    )
     MISSING_HEADER = (
         "missing-header",
         "A C header is not installed.",

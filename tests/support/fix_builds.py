@@ -54,7 +54,7 @@ class Builds:
     def close(self) -> None:
         self.workshop.close()
 
-    def lease(self, sdist: Path) -> Lease:
+    def lease(self, sdist: Path, packages=()) -> Lease:
         """A lease to build an archive that the home-made PyPI serves from now on."""
         project = sdist.name.rsplit("-", 1)[0].replace("_", "-")
         self.pypi.add(sdist, project=project)
@@ -66,6 +66,7 @@ class Builds:
             version=sdist.name.removesuffix(".tar.gz").rpartition("-")[2],
             target=str(self.workshop.interpreter.target),
             expires_in_s=600,
+            packages=list(packages),
             sdist=SdistFile(
                 filename=sdist.name,
                 url=f"{self.pypi.url}/files/{project}/{sdist.name}",
@@ -74,8 +75,8 @@ class Builds:
             ),
         )
 
-    def build(self, sdist: Path, *, stop=None, pause=None, seen=None, **limits) -> Done:
-        """Build it; `seen` is called with the path of its log. May raise StoppedError.
+    def build(self, sdist: Path, *, packages=(), stop=None, pause=None, seen=None, **limits) -> Done:
+        """Build it, with these Debian packages; `seen` gets the path of its log. May raise StoppedError.
 
         `limits` are settings of the builder that are different this time.
         """
@@ -85,7 +86,7 @@ class Builds:
         with self.workshop.directory() as directory:
             build = Build(
                 self.workshop,
-                self.lease(sdist),
+                self.lease(sdist, packages),
                 directory,
                 on_step=lambda _: None,
                 stop=stop or threading.Event(),
@@ -114,6 +115,14 @@ def control_groups():
         pytest.skip(f"no control group can be made here: {error}")
     yield str(made), made
     made.rmdir()
+
+
+@pytest.fixture
+def layered(open_tmp_path, pypi, apt_archive):
+    """A workshop whose layers come from the home-made archive."""
+    made = Builds(open_tmp_path / "builder", pypi, apt_sources=str(apt_archive.sources))
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from pathlib import Path
 from piwheels_node.builder.caches.shelves import Shelf
 from piwheels_node.builder.files import open_plain
 from piwheels_node.builder.halt import Halt
+from piwheels_node.builder.roots.tree import HOST, Tree
 from piwheels_node.core.errors import SettingsError
 from piwheels_node.core.messages import Lease
 from piwheels_node.core.settings import CacheSettings
@@ -97,8 +98,15 @@ class Results:
 class CompilerCache:
     """Lends each build the results that it may believe. Where ccache is not installed it lends nothing."""
 
-    def __init__(self, root: Path, target: Target, settings: CacheSettings, stop: threading.Event) -> None:
-        """Raises SettingsError for a `cache.compiled` that nobody knows."""
+    def __init__(
+        self,
+        root: Path,
+        target: Target,
+        settings: CacheSettings,
+        stop: threading.Event,
+        tree: Tree = HOST,
+    ) -> None:
+        """`tree` is where the compilers are. Raises SettingsError for an unknown `cache.compiled`."""
         if settings.compiled not in _LENDING:
             raise SettingsError(
                 f"'{settings.compiled}' says nothing about compiler results",
@@ -109,7 +117,9 @@ class CompilerCache:
         self.settings = settings
         self.stop = stop
         self.shelf = Shelf(root, deep=True)
-        installed = shutil.which("ccache") is not None and _COMPILERS.is_dir()
+        links = tree.path / _COMPILERS.relative_to("/")
+        there = shutil.which("ccache") if tree.is_host else (tree.usr / "bin" / "ccache").exists()
+        installed = bool(there) and links.is_dir()
         self.is_on = installed and settings.compiled != "nothing"
 
     @contextmanager

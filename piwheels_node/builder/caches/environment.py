@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -50,6 +51,7 @@ from piwheels_node.builder.caches.shelves import Held, Shelf
 from piwheels_node.builder.files import remove_tree
 from piwheels_node.builder.halt import Halt
 from piwheels_node.builder.interpreter import Interpreter
+from piwheels_node.builder.roots.tree import HOST, Tree
 from piwheels_node.builder.source import check_requirement
 from piwheels_node.builder.trust import pip_options, pip_variables
 from piwheels_node.core.errors import BuildError
@@ -118,9 +120,14 @@ class EnvironmentCache:
         index_url: str = "",
         extra_index_url: str = "",
         certificates: Path | None = None,
+        tree: Tree = HOST,
         stop: threading.Event,
     ) -> None:
-        """`index_url` empty: the one that pip uses; `extra_index_url`: the farm's own index."""
+        """`index_url` empty: the one that pip uses; `extra_index_url`: the farm's own index.
+
+        `tree` is where the interpreter is.
+        """
+        self.tree = tree
         self.root = root
         self.interpreter = interpreter
         self.downloads = downloads
@@ -189,15 +196,23 @@ class EnvironmentCache:
         work = _workplace(entry)
         try:
             report, said = work / "report.json", work / "output"
-            command = [sys.executable, "-m", "pip", "--python", str(self.interpreter.path), "install"]
-            command += ["--dry-run", "--ignore-installed", "--only-binary", ":all:", "--no-input", "--quiet"]
+            command = [
+                "install",
+                "--dry-run",
+                "--ignore-installed",
+                "--only-binary",
+                ":all:",
+                "--no-input",
+                "--quiet",
+            ]
             command += ["--disable-pip-version-check", "--no-python-version-warning", "--report", str(report)]
             command += ["--index-url", self.index_url] if self.index_url else []
             command += ["--extra-index-url", self.extra_index_url] if self.extra_index_url else []
             command += pip_options(self.certificates) if self.certificates else []
             variables = pip_variables(self.certificates) if self.certificates else {}
             with said.open("wb") as output:
-                code = self._call([*command, *wanted], output, stop, TMPDIR=str(work), **variables)
+                pip = self._pip([*command, *wanted], work)
+                code = self._call(pip, output, stop, TMPDIR=str(work), **variables)
             if code != 0:
                 raise _unresolved(said.read_text(errors="replace"), wanted)
             pins = sorted(map(_pin, json.loads(report.read_text())["install"]), key=str)
@@ -206,6 +221,19 @@ class EnvironmentCache:
             answer.replace(entry / _PINS)
         finally:
             remove_tree(work)
+
+    def _pip(self, words: Sequence[str], work: Path) -> list[str]:
+        """Our pip, run by the interpreter that is built for: only that knows what fits it."""
+        if self.tree.is_host:
+            return [sys.executable, "-m", "pip", "--python", str(self.interpreter.path), *words]
+        ours = importlib.util.find_spec("pip")
+        if ours is None or ours.origin is None:
+            raise BuildError(FailureReason.BUILDER_FAILED, "there is no pip beside this program")
+        place = work / "pip"  # as `pip --python` does it, with the root's /usr in place of ours
+        place.mkdir()
+        command = [str(self.interpreter.path), str(place / "__pip-runner__.py"), *words]
+        readable = {place: Path(ours.origin).parent}
+        return self.tree.enter(command, writable=work, readable=readable, network=True)
 
     def _call(self, command: list[str], output: Any, stop: threading.Event, **variables: str) -> int:
         """Run one of our own helpers, and end it at once when we are asked to stop."""
@@ -299,6 +327,7 @@ class EnvironmentCache:
         packages = str(self._packages(environment))
         prefix = ["-s", str(environment), "-p", str(_MOUNTED)]
         command = [str(self.interpreter.path), "-I", "-S", "-m", "compileall", "-q", *prefix, packages]
+        command = self.tree.enter(command, writable=environment)
         self._call(command, subprocess.DEVNULL, stop)  # files for other Pythons may not compile: no fault
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The sandbox: package code runs in here, without a network, and nowhere else.
 
-bubblewrap makes the view: the host's `/usr` read-only, an empty home, `/build` to work in, a private
-`/tmp` with a size, and new user, mount, PID, IPC, UTS, network and cgroup namespaces. Nothing of the
-builder's keys, state or other builds is mounted. When the first process of the PID namespace ends, the
-kernel ends all others, so a build leaves none behind.
+bubblewrap makes the view: the `/usr` of the host or of a build root read-only, with the build's layers over
+it (`roots/view.py`), an empty home, `/build` to work in, a private `/tmp` with a size, and new user, mount,
+PID, IPC, UTS, network and cgroup namespaces. Nothing of the builder's keys, state or other builds is mounted.
+When the first process of the PID namespace ends, the kernel ends all others, so a build leaves none behind.
 
 A builder that is root gives package code to an unprivileged account before bubblewrap starts: uid 0 is
 special to the kernel in a user namespace, too (sysctl files, process limits). Where namespaces are not to
@@ -29,7 +29,6 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import IO
 
@@ -41,15 +40,16 @@ from piwheels_node.builder.confine.memory import GroupMemory, Memory, SampledMem
 from piwheels_node.builder.confine.processes import Family
 from piwheels_node.builder.confine.watch import Bounds, Confined, Run, Watch
 from piwheels_node.builder.interpreter import Interpreter
+from piwheels_node.builder.roots.tree import HOST, Tree
+from piwheels_node.builder.roots.view import View, can_be_shown
 from piwheels_node.core.errors import SandboxUnavailableError, SettingsError
 from piwheels_node.core.settings import BuilderSettings
 
 _log = logging.getLogger(__name__)
 _HOOK = Path(__file__).parents[1] / "data" / "hook.py"
 BUILD_ACCOUNTS = ("piwheels-build", "piwheels-node", "nobody")
-"""Whom package code is given to, the first that there is: the master's own account is not the first choice."""
+"""Whom package code is given to, the first that there is; the master's own account is not the first."""
 
-_HOST_ETC = ("alternatives", "debian_version", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "os-release")
 _PASSWD = "builder:x:1000:1000::/home/builder:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/false\n"  # noqa: S105
 _turn = itertools.count()
 _SET_UP_S = 10.0
@@ -89,9 +89,13 @@ def build_account(settings: BuilderSettings) -> Account | None:
 class Sandbox:
     """Runs commands under bubblewrap; one object serves all builds of a builder, from several threads."""
 
-    def __init__(self, interpreter: Interpreter, settings: BuilderSettings, state: Path) -> None:
-        """`state` is a directory of the builder's for the sandbox's own small files."""
+    def __init__(
+        self, interpreter: Interpreter, settings: BuilderSettings, state: Path, tree: Tree = HOST
+    ) -> None:
+        """`state` is a directory of the builder's for the sandbox's own small files; `tree` what is shown."""
         self.interpreter = interpreter
+        self.tree = tree
+        self._state = state
         self.settings = settings
         self.account = build_account(settings)
         self.groups = Groups.find(settings.cgroup)
@@ -112,7 +116,7 @@ class Sandbox:
                 "bubblewrap is not installed, so nothing can be built", hint="sudo apt install bubblewrap"
             )
         self._check_reachable(self._etc)
-        self._check_reachable(self.interpreter.path)
+        self._check_reachable(self.interpreter.path if self.tree.is_host else self.tree.usr)
         command = [*self._bwrap(None, None), str(self.interpreter.path), "-I", "-c", ""]
         try:
             with self._popen(command, idle_disk=False) as process:
@@ -164,18 +168,20 @@ class Sandbox:
         stop: threading.Event,
         pause: Gate | None = None,
         reading: Mapping[str, Path] | None = None,
+        shown: View | None = None,
     ) -> Run:
         """Run the hook with `arguments`; `build` is bound to /build, `environment` to /env, read-only.
 
-        So are the directories of `reading`, to the names that they have there. Returns when the last process
-        of the sandbox is gone. While `pause` is closed all of them stand still.
+        So are the directories of `reading`, to the names that they have there; `shown` is what stands in for
+        the root's own /usr. Returns when the last process of the sandbox is gone. While `pause` is closed all
+        of them stand still.
         """
         command = ["/env/bin/python", "-s", "-P", "/hook.py", *arguments]
         disk = Disk(build, most_bytes=bounds.disk_bytes, every_s=bounds.disk_check_s)
         started = time.monotonic()
         with contextlib.ExitStack() as closing:
             process, family, hold = self._launch(
-                self._bwrap(build, environment, variables, reading or {}), command
+                self._bwrap(build, environment, variables, reading or {}, shown), command
             )
             closing.callback(hold.close)
             if family is None:
@@ -202,6 +208,10 @@ class Sandbox:
         """How a build is confined here, and how its memory is limited: a build's report says so."""
         by_kernel = self.groups is not None and "memory" in self.groups.controllers
         return f"bubblewrap, memory limit: {'cgroup' if by_kernel else 'sampled'}"
+
+    def why_no_layers(self) -> str | None:
+        """Why nothing can be laid over the root here, in a few words; None where it can."""
+        return can_be_shown(self._state, self._account())
 
     def machine_bytes(self) -> int | None:
         """Memory that all builds together may have, where that is less than the machine has."""
@@ -260,9 +270,7 @@ class Sandbox:
 
         By setpriv, not by Popen's `user`: that would copy the page tables of the whole builder first.
         """
-        if self.account:
-            account = ("--reuid", str(self.account.uid), "--regid", str(self.account.gid), "--clear-groups")
-            command = ["setpriv", *account, "--", *command]
+        command = [*self._account(), *command]
         if idle_disk:
             command = [*self._idle_disk, *command]
         return subprocess.Popen(
@@ -275,20 +283,28 @@ class Sandbox:
             start_new_session=True,
         )
 
+    def _account(self) -> tuple[str, ...]:
+        """What to put before a command, so that it runs as the account that package code runs as."""
+        if self.account is None:
+            return ()
+        account = ("--reuid", str(self.account.uid), "--regid", str(self.account.gid), "--clear-groups")
+        return ("setpriv", *account, "--")
+
     def _bwrap(
         self,
         build: Path | None,
         environment: Path | None,
         variables: dict[str, str] | None = None,
         reading: Mapping[str, Path] | None = None,
+        shown: View | None = None,
     ) -> list[str]:
         tmp_bytes = str(self.settings.tmp_bytes)
         command = [
+            *(shown.command() if shown else ()),
             *(self._program, "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
             *("--die-with-parent", "--new-session", "--clearenv", "--hostname", "builder"),
             *("--uid", "1000", "--gid", "1000"),
-            *("--ro-bind", "/usr", "/usr"),
-            *_usr_merge(),
+            *self.tree.mounts(shown.usr if shown else None),
             *(
                 "--proc",
                 "/proc",
@@ -307,8 +323,7 @@ class Sandbox:
             *("--ro-bind", str(self._etc / "group"), "/etc/group"),
             *("--ro-bind", str(self._etc / "hook.py"), "/hook.py"),
         ]
-        for name in _HOST_ETC:
-            command += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+        command += self.tree.settings()
         if not self.interpreter.prefix.is_relative_to("/usr"):
             command += ["--ro-bind", str(self.interpreter.prefix), str(self.interpreter.prefix)]
         if build and environment:
@@ -362,19 +377,6 @@ def _share_cores(process: int, bounds: Bounds) -> None:
         chosen = {there[(first + number) % len(there)] for number in range(bounds.cores)}
         with contextlib.suppress(OSError):
             os.sched_setaffinity(process, chosen)
-
-
-@cache
-def _usr_merge() -> tuple[str, ...]:
-    """The old top directories: links into /usr on a merged system, mounts on others."""
-    arguments: list[str] = []
-    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
-        path = Path("/", name)
-        if path.is_symlink():
-            arguments += ["--symlink", os.readlink(path), f"/{name}"]
-        elif path.is_dir():
-            arguments += ["--ro-bind", f"/{name}", f"/{name}"]
-    return tuple(arguments)
 
 
 def _others_may(path: Path) -> bool:
