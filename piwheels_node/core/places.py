@@ -6,6 +6,7 @@
     endpoint.json       where the master listens, while it runs
     membership/         which master this machine's builder has joined, and its key there
     builder/            what the builder works with
+    contents/           which Debian package has which file, by release and architecture
 
 This module imports only the standard library.
 """
@@ -23,3 +24,4 @@ BUILDER_KEY = Path("keys", "builder.key")
 ENDPOINT = Path("endpoint.json")
 MEMBERSHIP = Path("membership")
 BUILDER = Path("builder")
+CONTENTS = Path("contents")

@@ -22,6 +22,7 @@ from piwheels_node.master.api.waiting import Waiting
 from piwheels_node.master.builders import control
 from piwheels_node.master.builders.control import Speaker
 from piwheels_node.master.builders.keys import KeyKind
+from piwheels_node.master.contents import Contents
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.pypi.index import PyPI
 from piwheels_node.master.wheels.logs import LogFiles
@@ -51,6 +52,8 @@ class Context:
     callers: Callers = field(default_factory=Callers)
     refusals: Refusals = field(default_factory=Refusals)
     told: dict[int, Told] = field(default_factory=dict)
+    contents: Contents = field(default_factory=Contents)
+    "Which Debian package has what a build missed."
 
     def begin(self) -> None:
         """The event loop runs: listen to what the database announces, and have threads enough to wait in.

@@ -12,7 +12,7 @@ from collections import Counter as Bag
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from sqlalchemy import Connection, Table, bindparam, event, insert, text
@@ -44,11 +44,29 @@ _COUNT = Statement(
 )
 
 
+_COUNT_BUILDS = Statement(
+    text(
+        "INSERT INTO build_count (day, target_id, result, builds, newest_build_id)"
+        " VALUES (:day, :target, :result, :by, :newest)"
+        " ON CONFLICT (day, target_id, result) DO UPDATE SET builds = build_count.builds + excluded.builds,"
+        " newest_build_id = coalesce(excluded.newest_build_id, build_count.newest_build_id)"
+    ),
+    arrays="INSERT INTO build_count (day, target_id, result, builds, newest_build_id) SELECT * FROM unnest("
+    "%(day)s::text[], %(target)s::bigint[], %(result)s::text[], %(by)s::bigint[], %(newest)s::bigint[])"
+    " ON CONFLICT (day, target_id, result) DO UPDATE SET builds = build_count.builds + excluded.builds,"
+    " newest_build_id = coalesce(excluded.newest_build_id, build_count.newest_build_id)",
+)
+
+
 @dataclass(eq=False)
 class Tally:
-    """What a piece, or a batch, has to say besides its rows. `topics` has how often each was announced."""
+    """What a piece, or a batch, has to say besides its rows. `topics` has how often each was announced.
+
+    `builds` has how many ended by day, target and result, and the newest of them.
+    """
 
     counters: Bag[str] = field(default_factory=Bag)
+    builds: dict[tuple[str, int, str], tuple[int, int | None]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     topics: Bag[str] = field(default_factory=Bag)
 
@@ -56,13 +74,26 @@ class Tally:
         """Take in what another one has."""
         for name, by in other.counters.items():
             self.counters[name] += by
+        for which, (by, newest) in other.builds.items():
+            self.count_builds(which, by, newest)
         self.events.extend(other.events)
         self.topics.update(other.topics)
+
+    def count_builds(self, which: tuple[str, int, str], by: int, newest: int | None) -> None:
+        """So many more builds of a day, target and result; `newest` is one of them."""
+        before, known = self.builds.get(which, (0, None))
+        self.builds[which] = (before + by, newest or known)
 
     def write(self, shortcut: Shortcut) -> None:
         """Write events and counters; these last and in order, so that two masters cannot lock each other."""
         if self.events:
             shortcut.run_many(_RECORD, self.events)
+        builds = [
+            {"day": day, "target": target, "result": result, "by": by, "newest": newest}
+            for (day, target, result), (by, newest) in sorted(self.builds.items())
+        ]
+        if builds:
+            shortcut.run_many(_COUNT_BUILDS, builds)
         changed = [{"name": name, "by": by} for name, by in sorted(self.counters.items()) if by]
         if changed:
             shortcut.run_many(_COUNT, changed)
@@ -222,6 +253,10 @@ class WorkSession(Session):
     def count(self, name: str, by: int) -> None:
         """Change a counter, which is made where it is missing."""
         self.tally.counters[name] += by
+
+    def count_build(self, now: datetime, target_id: int, result: str, build_id: int | None) -> None:
+        """Count a build that ended now, in the table `build_count`."""
+        self.tally.count_builds((f"{now.astimezone(UTC):%Y-%m-%d}", target_id, result), 1, build_id)
 
     def record(self, job_id: int, at: datetime, kind: str, detail: dict[str, Any]) -> None:
         """Add a line to the history of a job that is in the database already."""

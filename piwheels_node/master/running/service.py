@@ -32,10 +32,12 @@ from sqlalchemy.orm import Session
 
 from piwheels_node.core.errors import NodeError, UnavailableError
 from piwheels_node.core.messages import TokenRequest, TokenView
+from piwheels_node.core.places import CONTENTS
 from piwheels_node.core.settings import Settings
 from piwheels_node.master.api import PREFIX, Context, make_api
 from piwheels_node.master.api.problems import answer_of
 from piwheels_node.master.builders import enrolment, keys
+from piwheels_node.master.contents import Contents
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Counter
 from piwheels_node.master.index.exchange import Receive, Scope, Send
@@ -91,6 +93,7 @@ class Master:
                 pypi,
                 settings,
                 fingerprint=pinned_fingerprint(self._data, settings),
+                contents=Contents(self._data / CONTENTS),
             )
             index = Index(
                 self._database,

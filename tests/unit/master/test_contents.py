@@ -8,7 +8,7 @@ from importlib import resources
 import pytest
 
 from piwheels_node.core.failure import FailureReason
-from piwheels_node.master.contents import _by_longest_suffix, debian_package
+from piwheels_node.master.contents.lookup import SmallTable, by_its_end, debian_package
 
 HEADER = FailureReason.MISSING_HEADER
 LIBRARY = FailureReason.MISSING_LIBRARY
@@ -81,11 +81,13 @@ def test_a_header_is_also_known_by_the_end_of_its_path(captured, package):
 
 
 def test_the_longest_end_decides_and_a_tie_of_two_packages_says_nothing():
-    table = {"a/x.h": "short", "b/a/x.h": "long", "p/y/z.h": "one", "q/y/z.h": "other"}
+    rows = {"a/x.h": "short", "b/a/x.h": "long", "p/y/z.h": "one", "q/y/z.h": "other"}
+    table = SmallTable({("header", name): package for name, package in rows.items()})
 
-    assert _by_longest_suffix(table, "c/b/a/x.h") == "long"
-    assert _by_longest_suffix(table, "y/z.h") is None
-    assert _by_longest_suffix(table, "r/p/y/z.h") == "one"
+    assert by_its_end(table, "c/b/a/x.h") == {"long"}
+    assert by_its_end(table, "y/z.h") == {"one", "other"}
+    assert by_its_end(table, "r/p/y/z.h") == {"one"}
+    assert by_its_end(table, "z.h") == by_its_end(table, "/") == by_its_end(table, "x//z.h") == frozenset()
 
 
 def test_the_table_has_each_name_once_and_nothing_odd():
