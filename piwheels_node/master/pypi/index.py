@@ -2,6 +2,9 @@
 """PyPI, or another index with the Simple API in JSON (PEP 691): which files a project has.
 
     PyPI.project(name) -> cache (short) -> GET index_url/NAME/ -> listing.read_listing
+    PyPI.look(name, etag)      the same, past the cache, and only where it has changed
+    PyPI.names()               the list of all projects, as it arrives
+    PyPI.call(url, body)       an XML-RPC call, as bytes
 
 Which index that is: the one that pip on this machine uses, unless a setting names another; no registry's
 host is spelled in this source. Bytes of files are no concern of this module: builders fetch them.
@@ -11,12 +14,16 @@ It blocks, so the master calls it from a thread.
 from __future__ import annotations
 
 import json
+import random
 import re
 import ssl
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -31,6 +38,10 @@ ACCEPT = "application/vnd.pypi.simple.v1+json"
 MAX_PAGE_BYTES = 64 << 20
 """The largest page measured on PyPI has 3 MB (7,253 files); more than this is an attack or an accident."""
 
+MAX_ANSWER_BYTES = 256 << 20
+"""The largest answer that is not about one project: 50,000 rows of the change log are 30 MB of XML."""
+
+_LONGEST_REST_S = 3600.0
 _TRIES = 3
 _CACHED_PROJECTS = 256
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -59,6 +70,22 @@ def default_index_url() -> str:
     return url
 
 
+@dataclass(frozen=True)
+class Looked:
+    """A project as it is now; `etag` is what PyPI calls this state of its page."""
+
+    project: ProjectFiles
+    etag: str | None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    url: str
+    body: bytes
+    etag: str | None
+
+
 class PyPI:
     """Asks one index. An empty `index_url` means the one that pip uses, looked up when first needed.
 
@@ -73,10 +100,14 @@ class PyPI:
         self._timeout_s = timeout_s
         self._max_age_s = max_age_s
         self._retry_delay_s = retry_delay_s
+        self._rest_until = 0.0
         self._cache: dict[str, tuple[float, ProjectFiles]] = {}
         self._lock = threading.Lock()
         self._client = httpx.Client(
-            headers={"Accept": ACCEPT, "User-Agent": f"piwheels-node/{__version__}"},
+            headers={
+                "Accept": ACCEPT,
+                "User-Agent": f"piwheels-node/{__version__} (a farm of wheels for small computers)",
+            },
             verify=ssl.create_default_context(),
             timeout=timeout_s,
             follow_redirects=True,
@@ -105,35 +136,79 @@ class PyPI:
         if kept and time.monotonic() - kept[0] < self._max_age_s:
             return kept[1]
         asked_at = time.monotonic()
-        url, body = self._fetch(key, f"{self.index_url}{key}/")
-        try:
-            found = read_listing(key, url, _document(body))
-        except ValueError as error:
-            raise PyPIError(
-                f"PyPI's answer about {key} cannot be read: {error}", where=_shown(url)
-            ) from error
+        found = _read(key, self._fetch(key, f"{self.index_url}{key}/"))
         with self._lock:
             while len(self._cache) >= _CACHED_PROJECTS:
                 del self._cache[next(iter(self._cache))]
             self._cache[key] = asked_at, found
         return found
 
-    def _fetch(self, name: str, url: str) -> tuple[str, bytes]:
-        """The URL that answered in the end and its body."""
+    def look(self, name: str, etag: str | None = None) -> Looked | None:
+        """A project as it is now, None where it is what `etag` names; `name` is normalised.
+
+        Raises NotOnPyPIError and PyPIError. One try: who follows PyPI asks again later by itself.
+        """
+        answer = self._fetch(name, f"{self.index_url}{name}/", etag=etag, tries=1)
+        if answer.status == httpx.codes.NOT_MODIFIED:
+            return None
+        return Looked(_read(name, answer), answer.etag)
+
+    @contextmanager
+    def names(self) -> Iterator[Iterator[bytes]]:
+        """The list of all projects in JSON, piece by piece (43 MB in 2026); raises PyPIError."""
+        with self._streaming("GET", self.index_url, None, self._timeout_s) as pieces:
+            yield pieces
+
+    def call(self, url: str, body: bytes) -> bytes:
+        """The answer to a POST of XML, whole; raises PyPIError."""
+        with self._streaming("POST", url, body, self._timeout_s) as pieces:
+            return b"".join(pieces)
+
+    def rest_s(self) -> float:
+        """How long PyPI has asked us to be silent from now on."""
+        return max(0.0, self._rest_until - time.monotonic())
+
+    @contextmanager
+    def _streaming(
+        self, method: str, url: str, body: bytes | None, timeout_s: float
+    ) -> Iterator[Iterator[bytes]]:
+        headers = {"Content-Type": "text/xml", "Accept": "text/xml"} if body is not None else {}
+        try:
+            with self._client.stream(method, url, content=body, headers=headers, timeout=timeout_s) as answer:
+                self._heed(answer.status_code, answer.headers)
+                if answer.status_code != httpx.codes.OK:
+                    raise PyPIError(f"PyPI answers {answer.status_code}", where=_shown(url))
+                yield _bounded(answer.iter_bytes(1 << 16), url)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            what = str(error) or type(error).__name__
+            raise PyPIError(f"PyPI could not be asked: {what}", where=_shown(url)) from error
+
+    def _heed(self, status: int, headers: Mapping[str, str]) -> None:
+        """Remember for how long PyPI wants us to be silent, where it says so."""
+        if status not in {httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE}:
+            return
+        told = headers.get("Retry-After", "")
+        rest_s = float(told) if told.isdecimal() else 1.0
+        rest_s = min(rest_s, _LONGEST_REST_S) * random.uniform(1.0, 1.1)  # noqa: S311 - masters shall part
+        self._rest_until = max(self._rest_until, time.monotonic() + rest_s)
+
+    def _fetch(self, name: str, url: str, *, etag: str | None = None, tries: int = _TRIES) -> _Answer:
+        """What was answered in the end, 200 or 304."""
         deadline = time.monotonic() + self._timeout_s
         last = ""
-        for number in range(_TRIES):
+        for number in range(tries):
             if number:
                 time.sleep(self._retry_delay_s * 2 ** (number - 1))
             try:
-                status, final_url, body = self._get(url, deadline)
+                answer = self._get(url, deadline, etag)
             except (httpx.TransportError, TimeoutError) as error:
                 last = str(error) or type(error).__name__
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 raise PyPIError(f"PyPI cannot be asked: {error}", where=_shown(url)) from error
             else:
-                if status == httpx.codes.OK:
-                    return final_url, body
+                status = answer.status
+                if status == httpx.codes.OK or (etag and status == httpx.codes.NOT_MODIFIED):
+                    return answer
                 if status == httpx.codes.NOT_FOUND:
                     raise NotOnPyPIError(
                         f"PyPI has no project {name}", where=_shown(url), hint="is the name right?"
@@ -149,9 +224,11 @@ class PyPI:
             hint="is the network up? pypi.index_url names the index",
         )
 
-    def _get(self, url: str, deadline: float) -> tuple[int, str, bytes]:
+    def _get(self, url: str, deadline: float, etag: str | None) -> _Answer:
         left_s = max(0.001, deadline - time.monotonic())
-        with self._client.stream("GET", url, timeout=left_s) as answer:
+        headers = {"If-None-Match": etag} if etag else {}
+        with self._client.stream("GET", url, timeout=left_s, headers=headers) as answer:
+            self._heed(answer.status_code, answer.headers)
             if url.startswith("https:") and answer.url.scheme != "https":
                 raise PyPIError("PyPI sends us away from https", where=_shown(str(answer.url)))
             body = bytearray()
@@ -161,7 +238,26 @@ class PyPI:
                     raise PyPIError(f"PyPI's answer is larger than {MAX_PAGE_BYTES} bytes", where=_shown(url))
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"no whole answer within {self._timeout_s:g} s")
-            return answer.status_code, str(answer.url), bytes(body)
+            return _Answer(answer.status_code, str(answer.url), bytes(body), answer.headers.get("ETag"))
+
+
+def _read(name: str, answer: _Answer) -> ProjectFiles:
+    try:
+        return read_listing(name, answer.url, _document(answer.body))
+    except ValueError as error:
+        raise PyPIError(
+            f"PyPI's answer about {name} cannot be read: {error}", where=_shown(answer.url)
+        ) from error
+
+
+def _bounded(pieces: Iterator[bytes], url: str) -> Iterator[bytes]:
+    """The pieces, up to `MAX_ANSWER_BYTES`."""
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > MAX_ANSWER_BYTES:
+            raise PyPIError(f"PyPI's answer is larger than {MAX_ANSWER_BYTES} bytes", where=_shown(url))
+        yield piece
 
 
 def _document(body: bytes) -> dict[str, Any]:

@@ -25,6 +25,9 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
+STATUSES = frozenset({"active", "archived", "deprecated", "quarantined"})
+"""What a project can be (PEP 792)."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LONGEST_URL = 1000
 _LARGEST_BYTES = 2**63 - 1
@@ -52,11 +55,17 @@ class ListedFile:
 
 @dataclass(frozen=True)
 class ProjectFiles:
-    """All files of a project; `spellings` has a version as PyPI writes it, `1.10` or `1.10.0`."""
+    """All files of a project; `spellings` has a version as PyPI writes it, `1.10` or `1.10.0`.
+
+    `status` is that of PEP 792; `serial` is PyPI's number of the last change, 0 where an index
+    does not say it.
+    """
 
     name: str
     files: tuple[ListedFile, ...]
     spellings: Mapping[Version, str] = field(default_factory=dict)
+    status: str = "active"
+    serial: int = 0
 
     @property
     def releases(self) -> dict[Version, tuple[ListedFile, ...]]:
@@ -84,7 +93,21 @@ def read_listing(name: str, page_url: str, document: Mapping[str, Any]) -> Proje
             spellings[Version(text)] = text
         except (InvalidVersion, TypeError):
             continue  # PyPI has versions from before PEP 440; no tool installs them
-    return ProjectFiles(name, tuple(files), spellings)
+    return ProjectFiles(name, tuple(files), spellings, _status(document), _serial(document))
+
+
+def _status(document: Mapping[str, Any]) -> str:
+    """The status of the project (PEP 792); one that is not known means nothing, as the PEP has it."""
+    told = document.get("project-status")
+    if isinstance(told, dict):  # as PyPI says it, of which the PEP was made
+        told = told.get("status")
+    return told if isinstance(told, str) and told in STATUSES else "active"
+
+
+def _serial(document: Mapping[str, Any]) -> int:
+    meta = document.get("meta")
+    told = meta.get("_last-serial") if isinstance(meta, dict) else None
+    return told if isinstance(told, int) and 0 <= told <= _LARGEST_BYTES else 0
 
 
 def _read_file(project: str, page_url: str, entry: object) -> ListedFile | None:

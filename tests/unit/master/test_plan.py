@@ -1,13 +1,33 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Which version is meant, and what to do about it: tables of cases."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from packaging.version import Version
 
 from piwheels_node.core.errors import NotOnPyPIError
 from piwheels_node.core.failure import FailureReason
+from piwheels_node.core.jobs import JobState, Priority
 from piwheels_node.core.targets import Target
-from piwheels_node.master.jobs.plan import Build, Covered, Refused, admits, choose_version, plan
+from piwheels_node.master.jobs.plan import (
+    Attempt,
+    Build,
+    Covered,
+    Failed,
+    Made,
+    Refused,
+    Scope,
+    UnderWay,
+    Unwanted,
+    Waits,
+    Wanted,
+    admits,
+    choose_version,
+    plan,
+    plan_release,
+    urgency,
+)
 from piwheels_node.master.pypi.listing import read_listing
 
 PI = Target.parse("cp313-linux_armv7l-debian13")
@@ -162,3 +182,111 @@ def test_a_listing_keeps_the_spelling_of_versions_and_makes_urls_whole():
     assert project.name == "foo-bar"
     assert [file.url for file in project.files] == ["http://127.0.0.1/f/foo_bar-1.00.tar.gz"]
     assert project.spelling(Version("1")) == "1.00"
+
+
+P9 = Target.parse("cp39-linux_armv7l-debian11")
+P11 = Target.parse("cp311-linux_armv7l-debian12")
+P13 = PI
+P6 = Target.parse("cp313-linux_armv6l-debian13")
+SD = "foo-1.tar.gz"
+WIN = "foo-1-cp313-cp313-win_amd64.whl"
+NATIVE = "foo-1-cp39-cp39-linux_armv7l.whl"
+ABI3 = "foo-1-cp39-abi3-linux_armv7l.whl"
+PURE = "foo-1-py3-none-any.whl"
+ONLY_ARM7 = "foo-1-py3-none-linux_armv7l.whl"
+BOTH_ARMS = "foo-1-cp313-cp313-linux_armv6l.linux_armv7l.whl"
+
+
+def built(*wheels):
+    return Attempt(JobState.BUILT, None, wheels)
+
+
+def failed(reason):
+    return Attempt(JobState.FAILED, reason)
+
+
+READY, LEASED = Attempt(JobState.READY), Attempt(JobState.LEASED)
+WISHED = Attempt(JobState.READY, was_asked=True)
+SKIP = Wanted(skipped="skipped by me: too big")
+
+
+@pytest.mark.parametrize(
+    ("files", "attempts", "wanted", "expected"),
+    [
+        # the oldest Python first (not the first by text), and the others wait for what comes of it
+        ([SD], {}, Wanted(), [Build, Waits, Waits, Waits]),
+        ([SD], {P9: LEASED}, Wanted(), [UnderWay, Waits, Waits, Waits]),
+        ([SD], {P9: built(PURE)}, Wanted(), [Made, Made, Made, Made]),
+        # compiled: PyPI's other wheels show it, or ours
+        ([SD, WIN], {}, Wanted(), [Build, Build, Build, Build]),
+        ([SD], {P9: built(NATIVE)}, Wanted(), [Made, Build, Build, Build]),
+        ([SD, WIN], {P9: LEASED}, Wanted(), [UnderWay, Build, Build, Build]),
+        # one wheel for later Pythons of a platform
+        ([SD, "foo-1-cp39-abi3-win_amd64.whl"], {}, Wanted(), [Build, Waits, Build, Waits]),
+        ([SD], {P9: built(ABI3)}, Wanted(), [Made, Made, Build, Made]),
+        ([SD], {P11: built("foo-1-cp311-abi3-linux_armv7l.whl")}, Wanted(), [Build, Made, Build, Made]),
+        ([SD], {P9: built(ONLY_ARM7)}, Wanted(), [Made, Made, Build, Made]),
+        ([SD, WIN], {P6: built(BOTH_ARMS)}, Wanted(), [Build, Build, Made, Made]),
+        # what PyPI covers, for the target with its own tags
+        ([SD, "foo-1-cp313-cp313-manylinux_2_31_armv7l.whl"], {}, Wanted(), [Build, Build, Build, Covered]),
+        ([SD, PURE], {}, Wanted(), [Covered, Covered, Covered, Covered]),
+        ([SD, PURE], {}, Wanted(Scope.EVERYTHING), [Build, Waits, Waits, Waits]),
+        # failures move on by their reason
+        ([SD], {P9: failed(FailureReason.COMPILER_ERROR)}, Wanted(), [Failed, Build, Waits, Waits]),
+        ([SD], {P9: failed(FailureReason.BAD_ARCHIVE)}, Wanted(), [Failed, Refused, Refused, Refused]),
+        ([SD], {P9: failed(FailureReason.WRONG_PLATFORM)}, Wanted(), [Failed, Build, Waits, Waits]),
+        ([SD], {P9: Attempt(JobState.CANCELLED)}, Wanted(), [Failed, Build, Waits, Waits]),
+        ([SD], {P9: Attempt(JobState.QUARANTINED)}, Wanted(), [Failed, Build, Waits, Waits]),
+        ([SD], {P9: built()}, Wanted(), [Failed, Build, Waits, Waits]),  # its wheel was withdrawn
+        # Requires-Python
+        ([(SD, needs(">=3.10"))], {}, Wanted(), [Refused, Build, Waits, Waits]),
+        # rules and scopes; what waits is spared, what somebody asked for is not
+        ([SD], {}, SKIP, [Unwanted, Unwanted, Unwanted, Unwanted]),
+        ([SD], {P9: READY, P11: LEASED}, SKIP, [Unwanted, UnderWay, Unwanted, Unwanted]),
+        ([SD], {P9: WISHED}, SKIP, [UnderWay, Unwanted, Unwanted, Unwanted]),
+        ([SD], {P9: built(NATIVE)}, SKIP, [Made, Unwanted, Unwanted, Unwanted]),
+        ([SD], {}, Wanted(Scope.REQUESTED), [Unwanted, Unwanted, Unwanted, Unwanted]),
+        ([SD], {}, Wanted(Scope.REQUESTED, asked=frozenset({P13})), [Unwanted, Unwanted, Unwanted, Build]),
+        ([SD, PURE], {P9: READY}, Wanted(), [Covered, Covered, Covered, Covered]),
+        ([(SD, YANKED)], {}, Wanted(), [Unwanted, Unwanted, Unwanted, Unwanted]),
+        ([], {}, Wanted(), [Refused, Refused, Refused, Refused]),
+    ],
+)
+def test_plan_release(files, attempts, wanted, expected):
+    found = plan_release(listing(*files).files, [P13, P6, P11, P9], attempts, wanted)
+
+    assert list(found) == [P9, P11, P6, P13]
+    assert [type(one) for one in found.values()] == expected
+
+
+def test_who_waits_says_for_what():
+    found = plan_release(listing(SD).files, [P13, P9])
+    assert found[P13] == Waits(P9)
+
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+def soon(days, popularity=None, *, is_newest=True, is_pre=False):
+    at = None if days is None else NOW - timedelta(days=days)
+    return urgency(at, NOW, popularity=popularity, is_newest=is_newest, is_pre=is_pre)
+
+
+def test_urgency_is_new_first_popular_first_then_the_young():
+    order = [
+        soon(1, 1),
+        soon(1, 1000),
+        soon(1),
+        soon(100, 1),
+        soon(3000, 1),
+        soon(100),
+        soon(300),
+        soon(300, is_pre=True),
+        soon(None),
+    ]
+    assert order == sorted(order, reverse=True)
+    assert min(order) >= Priority.BACKLOG
+    assert max(order) < Priority.MISSED
+    assert soon(15, 1) < Priority.RELEASED
+    assert soon(100, 10, is_newest=False) < soon(100, 10)
+    assert soon(-5) == Priority.RELEASED

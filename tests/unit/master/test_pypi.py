@@ -72,14 +72,14 @@ def test_an_index_that_recovers_is_no_error(asked, pypi):
     asked._retry_delay_s = 0
     original, answers = asked._get, []
 
-    def get(url, deadline):
-        answers.append(original(url, deadline))
+    def get(url, deadline, etag=None):
+        answers.append(original(url, deadline, etag))
         pypi.fail("/simple/", None)
         return answers[-1]
 
     asked._get = get
     assert asked.project("little-one").files
-    assert [status for status, _, _ in answers] == [503, 200]
+    assert [answer.status for answer in answers] == [503, 200]
 
 
 def test_an_index_that_hangs_is_given_up_after_the_time_allowed(asked, pypi):

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""From what PyPI has of a project to the jobs that should exist: `plan` with the tables around it.
+
+    Farm.of(session)     what the farm is: its targets, its scope, when it is
+    outlook              of each release and target, what is to be done (`plan.plan_release`)
+    plan_project         the same, and the jobs that are missing are made
+    note_end             a job has ended: the other targets of its release are to be thought about
+
+One change touches the jobs of one project, never the whole queue. This module knows the tables, and no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+from sqlalchemy import bindparam, func, select, text
+from sqlalchemy.orm import Session, joinedload
+
+from piwheels_node.core.builders import BuilderState
+from piwheels_node.core.jobs import EventKind, JobState, Outcome, Priority
+from piwheels_node.core.targets import Target
+from piwheels_node.master.database.models import Build as BuildRow
+from piwheels_node.master.database.models import (
+    Builder,
+    BuilderTarget,
+    Event,
+    Job,
+    PlanNote,
+    Project,
+    PypiFile,
+    PypiProject,
+    Release,
+    SkipRule,
+    TargetRow,
+    Wheel,
+)
+from piwheels_node.master.database.session import working
+from piwheels_node.master.database.statements import Statement
+from piwheels_node.master.jobs import lanes, queue
+from piwheels_node.master.jobs.plan import (
+    Attempt,
+    Build,
+    Covered,
+    Made,
+    Refused,
+    Scope,
+    Unwanted,
+    Verdict,
+    Wanted,
+    plan,
+    plan_release,
+    urgency,
+)
+from piwheels_node.master.jobs.requests import store_release
+from piwheels_node.master.pypi.listing import ProjectFiles
+
+NOT_NEEDED = "it is not needed any more"
+GONE = "PyPI no longer lists what it was made of"
+"""Why a job was cancelled (or a wheel withdrawn), not by a person: that can change again."""
+
+Outlook = dict[Version, dict[Target, Verdict]]
+"""What is to be done about each release for each target."""
+
+_END = Statement(
+    text(
+        "INSERT INTO plan_note (name, noted_at) SELECT project.name, :at FROM release"
+        " JOIN project ON project.id = release.project_id"
+        " JOIN pypi_project ON pypi_project.name = project.name"
+        " WHERE release.id = :release AND (SELECT count(*) FROM target) > 1"
+        " ON CONFLICT (name) DO UPDATE SET noted_at = excluded.noted_at"
+    ).bindparams(bindparam("at", type_=PlanNote.noted_at.type))
+)
+
+
+@dataclass(frozen=True)
+class Farm:
+    """What planning needs to know of the farm; `targets` are rows by target."""
+
+    targets: Mapping[Target, int]
+    scope: Scope
+    now: datetime
+
+    @classmethod
+    def of(cls, session: Session, scope: Scope, now: datetime) -> Farm:
+        """As it is now: what builders offer that were not revoked."""
+        rows = session.execute(
+            select(TargetRow.name, TargetRow.id)
+            .join(BuilderTarget, BuilderTarget.target_id == TargetRow.id)
+            .join(Builder, Builder.id == BuilderTarget.builder_id)
+            .where(Builder.state == BuilderState.ACTIVE)
+            .distinct()
+        )
+        return cls({Target.parse(name): target_id for name, target_id in rows}, scope, now)
+
+    def only(self, target: Target) -> Farm:
+        """The same for one target."""
+        return Farm({target: self.targets[target]}, self.scope, self.now)
+
+
+def outlook(
+    session: Session,
+    project: ProjectFiles,
+    farm: Farm,
+    versions: Iterable[Version] | None = None,
+    asked: frozenset[Target] = frozenset(),
+) -> Outlook:
+    """What is to be done about these versions, or about all, for each target of the farm."""
+    releases = project.releases
+    chosen = releases if versions is None else {one: releases[one] for one in versions if one in releases}
+    attempts = _attempts(session, project)
+    rules = skip_rules(session, project.name)
+    return {
+        version: plan_release(
+            files,
+            farm.targets,
+            attempts.get(project.spelling(version)),
+            Wanted(farm.scope, skipped_by(rules, version), asked),
+        )
+        for version, files in chosen.items()
+    }
+
+
+def plan_project(  # noqa: PLR0917 - in the order in which they come to be
+    session: Session,
+    row: PypiProject | None,
+    project: ProjectFiles,
+    farm: Farm,
+    found: Outlook,
+    priority: Priority | None = None,
+) -> int:
+    """Make the jobs that an outlook wants; gives how many. Without `priority` it is by age and popularity.
+
+    Jobs that nobody has begun and that are needed no longer are cancelled.
+    """
+    newest = _newest(project)
+    made = 0
+    _spare(session, project, farm, found)
+    for version, verdicts in sorted(found.items(), reverse=True):
+        builds = {target: one.sdist for target, one in verdicts.items() if isinstance(one, Build)}
+        if not builds:
+            continue
+        release = store_release(session, project, version)
+        session.flush()
+        files = {
+            file.filename: file
+            for file in session.scalars(select(PypiFile).where(PypiFile.release_id == release.id))
+        }
+        for target, sdist in builds.items():
+            soon = (
+                priority
+                if priority is not None
+                else urgency(
+                    sdist.uploaded_at,
+                    farm.now,
+                    popularity=row.popularity if row else None,
+                    is_newest=version == newest,
+                    is_pre=version.is_prerelease,
+                )
+            )
+            target_id = farm.targets[target]
+            job, is_new = queue.enqueue(
+                session,
+                release=release,
+                target=session.get_one(TargetRow, target_id),
+                sdist=files[sdist.filename],
+                priority=soon,
+                now=farm.now,
+                memory_class=lanes.lane(session, release.project, target_id, farm.now),
+            )
+            if not is_new and job.state is JobState.CANCELLED:
+                job.sdist_id = files[sdist.filename].id
+                queue.requeue(session, job, now=farm.now, why="it is needed again")
+                job.priority = soon
+            made += is_new
+    return made
+
+
+def _spare(session: Session, project: ProjectFiles, farm: Farm, found: Outlook) -> None:
+    """Cancel what waits though no job is needed; what is needed is built from the sdist that is best now."""
+    waiting = session.scalars(
+        select(Job)
+        .join(Release, Job.release_id == Release.id)
+        .join(Project, Release.project_id == Project.id)
+        .where(
+            Project.name == project.name,
+            Job.state.in_([JobState.READY, JobState.DELAYED, JobState.BLOCKED]),
+            Job.priority < Priority.MISSED,
+        )
+        .options(joinedload(Job.release), joinedload(Job.target), joinedload(Job.sdist))
+        .order_by(Job.id)
+        .with_for_update(of=Job)
+    ).all()
+    versions = {project.spelling(version): version for version in found}
+    for job in waiting:
+        version, target = versions.get(job.release.version), Target.parse(job.target.name)
+        if version is None or target not in found[version]:
+            continue
+        verdict = found[version][target]
+        if isinstance(verdict, Covered | Refused | Made | Unwanted):
+            queue.cancel(session, job, farm.now, why=NOT_NEEDED)
+            continue
+        best = plan(project.releases[version], target, force=farm.scope is Scope.EVERYTHING)
+        if isinstance(best, Build) and best.sdist.filename != job.sdist.filename:
+            release = store_release(session, project, version)
+            session.flush()
+            job.sdist = session.scalars(
+                select(PypiFile).where(
+                    PypiFile.release_id == release.id, PypiFile.filename == best.sdist.filename
+                )
+            ).one()
+
+
+def note_end(session: Session, release_id: int, now: datetime) -> None:
+    """A job of this release has ended: its project is planned again, where there are other targets."""
+    working(session).fast(_END, {"release": release_id, "at": now})
+
+
+def skip_rules(session: Session, name: str) -> list[SkipRule]:
+    """The rules about a project, the oldest first."""
+    return list(session.scalars(select(SkipRule).where(SkipRule.project == name).order_by(SkipRule.id)))
+
+
+def skipped_by(rules: Iterable[SkipRule], version: Version) -> str | None:
+    """What the first rule says that is about this version; None where there is none."""
+    for rule in rules:
+        if not rule.versions or _covers(rule.versions, version):
+            return f"skipped by {rule.who}: {rule.reason}"
+    return None
+
+
+def _covers(versions: str, version: Version) -> bool:
+    try:
+        return SpecifierSet(versions).contains(version, prereleases=True)
+    except InvalidSpecifier:  # checked when the rule was made
+        return False
+
+
+def _newest(project: ProjectFiles) -> Version | None:
+    versions = list(project.releases)
+    final = [version for version in versions if not version.is_prerelease]
+    return max(final or versions, default=None)
+
+
+def _attempts(session: Session, project: ProjectFiles) -> dict[str, dict[Target, Attempt]]:
+    """What became of all jobs of a project, by spelled version and target."""
+    project_id = session.scalar(select(Project.id).where(Project.name == project.name))
+    if project_id is None:
+        return {}
+    releases = select(Release.id).where(Release.project_id == project_id)
+    jobs = session.execute(
+        select(Job.id, Job.state, Job.priority, Release.version, TargetRow.name)
+        .join(Release, Job.release_id == Release.id)
+        .join(TargetRow, Job.target_id == TargetRow.id)
+        .where(Release.project_id == project_id)
+    ).all()
+    wheels: dict[int, list[str]] = {}
+    for job_id, filename in session.execute(
+        select(BuildRow.job_id, Wheel.filename)
+        .join(Wheel, Wheel.build_id == BuildRow.id)
+        .where(Wheel.release_id.in_(releases), Wheel.withdrawn_at.is_(None))
+    ):
+        wheels.setdefault(job_id, []).append(filename)
+    failed = [row.id for row in jobs if row.state is JobState.FAILED]
+    newest = select(func.max(BuildRow.id)).where(BuildRow.job_id.in_(failed)).group_by(BuildRow.job_id)
+    rows = session.execute(
+        select(BuildRow.job_id, BuildRow.reason).where(
+            BuildRow.id.in_(newest), BuildRow.outcome == Outcome.FAILED
+        )
+    )
+    reasons = {row.job_id: row.reason for row in rows}
+    spared = _spared(session, [row.id for row in jobs if row.state is JobState.CANCELLED])
+    found: dict[str, dict[Target, Attempt]] = {}
+    for row in jobs:
+        if row.id in spared:
+            continue
+        attempt = Attempt(
+            row.state,
+            reasons.get(row.id),
+            tuple(sorted(wheels.get(row.id, ()))),
+            was_asked=row.priority >= Priority.MISSED,
+        )
+        found.setdefault(row.version, {})[Target.parse(row.name)] = attempt
+    return found
+
+
+def _spared(session: Session, job_ids: list[int]) -> set[int]:
+    """Those of these jobs that were cancelled by a rule, not by a person."""
+    newest = (
+        select(func.max(Event.id))
+        .where(Event.job_id.in_(job_ids), Event.kind == EventKind.CANCELLED.value)
+        .group_by(Event.job_id)
+    )
+    rows = session.execute(select(Event.job_id, Event.detail).where(Event.id.in_(newest))) if job_ids else ()
+    return {job_id for job_id, detail in rows if detail.get("why") in {NOT_NEEDED, GONE}}
