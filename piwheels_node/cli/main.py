@@ -24,6 +24,10 @@ _COMMANDS = {
     "build": ("piwheels_node.cli.build:command", "Ask a running master for wheels, and wait for them."),
     "builder": ("piwheels_node.cli.builder:group", "This machine as a builder of a master: join, run."),
     "master": ("piwheels_node.cli.master:group", "A master, its builders and its join tokens."),
+    "pip": (
+        "piwheels_node.cli.pip:group",
+        "What pip and uv on this machine use, and pointing them to an index.",
+    ),
     "standalone": (
         "piwheels_node.cli.standalone:command",
         "Master and builder on this machine: build, and serve.",
