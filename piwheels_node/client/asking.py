@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from piwheels_node.client.transport import CHECK_TIMEOUT_S, Transport
+from piwheels_node.core.fixes import FixState
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import (
     BuilderEventView,
@@ -14,6 +15,10 @@ from piwheels_node.core.messages import (
     BuilderView,
     BuildRequest,
     EventView,
+    FixAnswer,
+    FixDecision,
+    FixRequest,
+    FixView,
     JobView,
     ProjectView,
     Purge,
@@ -108,6 +113,28 @@ class AskingClient(Transport):
     def revoke_token(self, token_id: int) -> None:
         """Make a join token worthless."""
         self._call("DELETE", f"/tokens/{token_id}")
+
+    def fixes(
+        self, state: FixState | None = None, project: str | None = None, limit: int = 100
+    ) -> list[FixView]:
+        """The newest rules "this project needs these Debian packages"."""
+        params: dict[str, Any] = {"limit": limit}
+        params |= {"state": state.value} if state else {}
+        params |= {"project": project} if project else {}
+        return self._read_list(self._call("GET", "/fixes", params=params), FixView)
+
+    def add_fix(self, request: FixRequest) -> FixAnswer:
+        """Say which Debian packages a project needs."""
+        return self._read(self._call("POST", "/fixes", request), FixAnswer)
+
+    def accept_fix(self, rule_id: int, why: str | None = None) -> FixAnswer:
+        """Use a rule that was proposed, or put off; jobs that failed for what it mends begin anew."""
+        path = f"/fixes/{rule_id}/accept"
+        return self._read(self._call("POST", path, FixDecision(why=why)), FixAnswer)
+
+    def refuse_fix(self, rule_id: int, why: str | None = None) -> FixAnswer:
+        """Neither use a rule nor have it proposed again."""
+        return self._read(self._call("POST", f"/fixes/{rule_id}/off", FixDecision(why=why)), FixAnswer)
 
 
 def _part(name: str) -> str:

@@ -16,6 +16,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session, joinedload, selectinload
 
 from piwheels_node import __version__
+from piwheels_node.core.fixes import FixState
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import (
     BuilderEventView,
@@ -39,6 +40,7 @@ from piwheels_node.master.database.models import (
     BuilderTarget,
     Counter,
     Event,
+    FixRule,
     Job,
     Project,
     Release,
@@ -254,6 +256,7 @@ def _job_views(session: Session, wanted: Select[Any]) -> list[JobView]:
         )
     ).all()
     newest = _newest_builds(session, [row.id for row in rows])
+    proposed = _proposed(session, [row for row in rows if row.state is JobState.FAILED], newest)
     return [
         JobView(
             job_id=row.id,
@@ -265,9 +268,36 @@ def _job_views(session: Session, wanted: Select[Any]) -> list[JobView]:
             attempts=row.attempts,
             created_at=row.created_at,
             build=_build_view(newest[row.id]) if row.id in newest else None,
+            packages=row.packages or [],
+            rounds=row.rounds,
+            blocked_on=row.blocked_on_id,
+            fix=proposed.get(row.id),
         )
         for row in rows
     ]
+
+
+def _proposed(session: Session, failed: Sequence[Job], newest: dict[int, Build]) -> dict[int, int]:
+    """The rule that is proposed for what each of these jobs missed, where there is one."""
+    missed = {job.id: build for job in failed if (build := newest.get(job.id)) and build.debian_package}
+    if not missed:
+        return {}
+    projects = {job.release.project_id for job in failed if job.id in missed}
+    rules = session.scalars(
+        select(FixRule)
+        .where(FixRule.project_id.in_(projects), FixRule.state == FixState.PROPOSED)
+        .order_by(FixRule.id)
+        .limit(_MOST)
+    ).all()
+    return {
+        job.id: rule.id
+        for job in failed
+        for rule in rules
+        if job.id in missed
+        and rule.project_id == job.release.project_id
+        and rule.release in {None, Target.parse(job.target.name).release}
+        and (rule.reason, rule.captured) == (missed[job.id].reason, missed[job.id].captured)
+    }
 
 
 def _newest_builds(session: Session, job_ids: Sequence[int]) -> dict[int, Build]:
@@ -290,9 +320,11 @@ def _build_view(row: Build) -> BuildView:
         evidence_line=row.evidence_line,
         started_at=row.started_at,
         duration_s=row.duration_s,
+        written_bytes=row.written_bytes,
         steps=[StepTime.model_validate(step) for step in row.steps or ()],
         wheel=row.wheel.filename if row.wheel else None,
         size_bytes=row.wheel.size_bytes if row.wheel else None,
+        packages=row.packages or [],
     )
 
 

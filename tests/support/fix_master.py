@@ -113,13 +113,15 @@ class FarmOfOne:
             wheel=claim.model_copy(update=lies),
         )
 
-    def failed(self, lease: Lease, reason: FailureReason, environment_id: str = "env-1") -> ReportAnswer:
+    def failed(
+        self, lease: Lease, reason: FailureReason, environment_id: str = "env-1", captured: str = "ffi.h"
+    ) -> ReportAnswer:
         report = Report(
             token=lease.token,
             outcome=Outcome.FAILED,
             reason=reason,
-            captured="ffi.h",
-            evidence="fatal error: ffi.h: No such file or directory",
+            captured=captured,
+            evidence=f"fatal error: {captured}: No such file or directory",
             evidence_line=7,
             duration_s=2.5,
             environment=environment(environment_id),

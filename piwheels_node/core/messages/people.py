@@ -10,8 +10,9 @@ from pydantic import AwareDatetime, Field
 
 from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.failure import FailureReason
+from piwheels_node.core.fixes import FixState
 from piwheels_node.core.jobs import JobState, Outcome, Step
-from piwheels_node.core.messages.base import Message, Name, Sha256
+from piwheels_node.core.messages.base import Message, Name, Packages, Sha256
 from piwheels_node.core.messages.building import Health, StepTime
 from piwheels_node.core.messages.joining import Machine
 
@@ -27,7 +28,7 @@ class BuildRequest(Message):
 
 
 class BuildView(Message):
-    """One build of a job, or the answer about it."""
+    """One build of a job, or the answer about it; `packages` are Debian's, added to what the builder has."""
 
     build_id: int
     builder: str
@@ -39,14 +40,21 @@ class BuildView(Message):
     evidence_line: int | None = None
     started_at: AwareDatetime
     duration_s: float
+    written_bytes: int | None = None
+    "What it wrote to a disk; None: the builder could not tell."
     steps: list[StepTime] = []
     wheel: str | None = None
     size_bytes: int | None = None
     reproducible: bool | None = None
+    packages: list[str] = []
 
 
 class JobView(Message):
-    """A job as people see it; `build` is the newest one."""
+    """A job as people see it; `build` is the newest one.
+
+    `packages` are Debian's, which its next build gets in a layer; `rounds` is how often it came back with
+    more of them. `blocked_on` is the job that it waits for, `fix` the rule proposed for what it missed.
+    """
 
     job_id: int
     project: str
@@ -57,6 +65,54 @@ class JobView(Message):
     attempts: int
     created_at: AwareDatetime
     build: BuildView | None = None
+    packages: list[str] = []
+    rounds: int = 0
+    blocked_on: int | None = None
+    fix: int | None = None
+
+
+class FixRequest(Message):
+    """A person says which Debian packages a project needs, on one Debian (`debian13`) or on any."""
+
+    project: Name
+    packages: Annotated[Packages, Field(min_length=1)]
+    release: Annotated[str | None, Field(pattern=r"^[a-z]+\d+(\.\d+)?$", max_length=32)] = None
+    why: Annotated[str | None, Field(max_length=500)] = None
+
+
+class FixDecision(Message):
+    """Why a person wants a rule, or not."""
+
+    why: Annotated[str | None, Field(max_length=500)] = None
+
+
+class FixView(Message):
+    """A rule "this project needs these Debian packages".
+
+    What the master found says what it mends (`reason`, `captured`) and where that was seen (`job_id`,
+    `build_id`). `decided_by` is `master` or `person`.
+    """
+
+    rule_id: int
+    project: str
+    packages: list[str]
+    state: FixState
+    release: str | None = None
+    reason: FailureReason | None = None
+    captured: str | None = None
+    job_id: int | None = None
+    build_id: int | None = None
+    decided_by: str
+    why: str | None = None
+    created_at: AwareDatetime
+    changed_at: AwareDatetime
+
+
+class FixAnswer(Message):
+    """A rule as it is by now, and the jobs that are ready again because of it."""
+
+    rule: FixView
+    jobs: list[int] = []
 
 
 class RequestAnswer(Message):

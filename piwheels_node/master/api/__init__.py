@@ -22,7 +22,7 @@ from fastapi import FastAPI
 
 from piwheels_node import __version__
 from piwheels_node.core.messages import Problem
-from piwheels_node.master.api import builders, enrolment, orders, people, problems
+from piwheels_node.master.api import builders, enrolment, fixes, orders, people, problems
 from piwheels_node.master.api.context import Context
 from piwheels_node.master.api.limits import Gate
 
@@ -54,4 +54,5 @@ def make_api(context: Context) -> FastAPI:
     api.include_router(orders.router, prefix=PREFIX)
     api.include_router(enrolment.router, prefix=PREFIX)
     api.include_router(people.router, prefix=PREFIX)
+    api.include_router(fixes.router, prefix=PREFIX)
     return api

@@ -27,32 +27,40 @@ from piwheels_node.master.jobs.requests import Wish
 
 @dataclass(frozen=True)
 class Judge:
-    """What decides, besides the build: the settings, and the release that it needs and PyPI has as source."""
+    """What decides, besides the build: settings, and what is known of what it missed.
+
+    `debian_package` has it; `needs` is the release that PyPI has as source.
+    """
 
     master: MasterSettings
     build: BuildSettings
+    debian_package: str | None = None
     needs: Wish | None = None
 
 
-def settle(session: Session, job: Job, build: Build, judge: Judge, now: datetime) -> None:
-    """End the lease of a job whose build failed. The build's reason may be told more exactly afterwards."""
+def settle(session: Session, job: Job, build: Build, judge: Judge, now: datetime) -> str | None:
+    """End the lease of a job whose build failed; what to say of it where it goes on all the same.
+
+    The build's reason may be told more exactly afterwards.
+    """
     detail = {"build": build.id, "reason": _reason(build).value, "captured": build.captured}
     if judge.needs is not None:
         begun = blocking.begin(session, job, judge.needs, now, detail)
         if isinstance(begun, Blocked):
-            return
+            return f"it waits for job {begun.on}, which builds {begun.needs}"
         if isinstance(begun, Hopeless):
             build.reason, build.captured = FailureReason.REQUIREMENT_FAILED, begun.project
             build.evidence, build.evidence_line = begun.what, None
             detail |= {"reason": _reason(build).value, "captured": build.captured}
     decision = rules.after_failure(session, job, build, now, judge.build)
     if rules.apply(session, job, decision, detail, now):
-        return
+        return f"it comes back with {', '.join(job.packages or ())}"
     if _reason(build).policy is Policy.RETRY_ELSEWHERE and job.attempts < judge.master.max_attempts:
         queue.retry_elsewhere(session, job, now, judge.master, **detail)
-        return
+        return None
     queue.count(session, f"builder.{job.builder_id}.failed", 1)
     queue.finish(session, job, state=JobState.FAILED, now=now, **detail)
+    return None
 
 
 def _reason(build: Build) -> FailureReason:

@@ -39,9 +39,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Blocked:
-    """The job waits for another one, and is no longer leased."""
+    """The job waits for another one, which builds what it `needs`, and is no longer leased."""
 
     on: int
+    needs: str
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def begin(
     if against is not None:
         return Hopeless(wish.project.name, against)
     queue.block(session, job, on, now, needs=needs, **detail)
-    return Blocked(on.id)
+    return Blocked(on.id, needs)
 
 
 def _is_news(session: Session, job: Job, on: Job) -> bool:

@@ -17,12 +17,13 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, contains_eager
 
 from piwheels_node.core.errors import UsageError
 from piwheels_node.core.failure import FailureReason, Policy
 from piwheels_node.core.fixes import FixState
 from piwheels_node.core.jobs import EventKind, JobState
+from piwheels_node.core.messages import FixView
 from piwheels_node.core.settings import BuildSettings
 from piwheels_node.core.targets import Target
 from piwheels_node.master.database.models import (
@@ -204,6 +205,39 @@ def _decide(session: Session, rule: FixRule, state: FixState, why: str | None, n
     rule.why = (why or "")[:_LONGEST_WHY] or None
     session.flush()
     return rule
+
+
+# --- for people to see ---------------------------------------------------------------------------------
+
+
+def newest(session: Session, state: FixState | None, project: str | None, limit: int) -> list[FixRule]:
+    """The newest rules first, in one state or in any, of one project or of all."""
+    wanted = select(FixRule).join(Project).options(contains_eager(FixRule.project))
+    if state is not None:
+        wanted = wanted.where(FixRule.state == state)
+    if project is not None:
+        wanted = wanted.where(Project.name == project)
+    return list(session.scalars(wanted.order_by(FixRule.id.desc()).limit(limit)))
+
+
+def view(session: Session, rule: FixRule) -> FixView:
+    """A rule as people see it."""
+    build = None if rule.build_id is None else session.get(Build, rule.build_id)
+    return FixView(
+        rule_id=rule.id,
+        project=rule.project.name,
+        packages=rule.packages,
+        state=rule.state,
+        release=rule.release,
+        reason=rule.reason,
+        captured=rule.captured,
+        job_id=build.job_id if build else None,
+        build_id=rule.build_id,
+        decided_by=rule.decided_by,
+        why=rule.why,
+        created_at=rule.created_at,
+        changed_at=rule.changed_at,
+    )
 
 
 # --- rows ----------------------------------------------------------------------------------------------

@@ -22,19 +22,20 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Select, select, union_all, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, object_session
 
 from piwheels_node.core.errors import StorageError, WheelError
-from piwheels_node.core.failure import FailureReason, Policy
+from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome, Step
 from piwheels_node.core.messages import Limits, Report, ReportAnswer, WheelClaim
-from piwheels_node.core.settings import MasterSettings
+from piwheels_node.core.settings import BuildSettings, MasterSettings
 from piwheels_node.core.targets import Target
-from piwheels_node.master import contents
+from piwheels_node.master.contents import Contents
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import (
     BlockedWheel,
     Build,
+    BuilderTarget,
     Job,
     Project,
     PypiFile,
@@ -42,7 +43,9 @@ from piwheels_node.master.database.models import (
     Wheel,
     WheelLibrary,
 )
-from piwheels_node.master.jobs import lanes, queue
+from piwheels_node.master.jobs import aftermath, blocking, history, lanes, queue, rules
+from piwheels_node.master.jobs.aftermath import Judge
+from piwheels_node.master.pypi.index import PyPI
 from piwheels_node.master.text import storable
 from piwheels_node.master.wheels.store import WheelStore
 from piwheels_node.notify import job_fields
@@ -94,9 +97,13 @@ def accept(
     limits: Limits,
     settings: MasterSettings,
     clock: Callable[[], datetime],
+    contents: Contents | None = None,
+    build: BuildSettings | None = None,
+    pypi: PyPI | None = None,
 ) -> ReportAnswer:
     """Take a builder's report, and the wheel that it uploaded under the same lease.
 
+    `build` says what to do by itself where it failed, `pypi` is asked what it missed.
     Raises LeaseLostError where the lease is over, and StorageError on a full disk: the job is then still
     the builder's, and the report may come again.
     """
@@ -131,7 +138,13 @@ def accept(
     elif report.outcome is not Outcome.FAILED:
         report = _as_failure(report, FailureReason.BUILDER_FAILED, "a report of a build without its wheel")
     if answer is None:
-        answer = _make_failure(database, lease, report, settings)
+        missed = (contents or Contents()).package(
+            report.reason or FailureReason.UNKNOWN, report.captured, subject.target
+        )
+        needs = blocking.find(pypi, report.reason, report.captured, subject.target) if pypi else None
+        # Both here, not in the transaction: a file is read, and PyPI may take as long as it likes.
+        judge = Judge(settings, build or BuildSettings(), missed, needs)
+        answer = _make_failure(database, lease, report, judge)
     store.discard(upload)  # only now: the token is void, so nothing can take the upload's place
     words = " ".join(filter(None, [answer.outcome.value, answer.reason and answer.reason.value]))
     fields = job_fields(subject.project, subject.version, job_id)
@@ -242,33 +255,24 @@ def publish_wheel(session: Session, job: Job, report: Report, facts: WheelFacts,
     queue.count(session, "wheels", 1)
     queue.count(session, "wheels.bytes", wheel.size_bytes)
     queue.count(session, f"builder.{job.builder_id}.built", 1)
+    rules.after_success(session, job, build, now)
+    history.count_build(session, job.target_id, None, build.id, now)
     queue.finish(session, job, state=JobState.BUILT, now=now, build=build.id, wheel=filename)
     return wheel
 
 
-def record_failure(
-    session: Session, job: Job, report: Report, now: datetime, settings: MasterSettings
-) -> Build:
-    """Note a build that failed, and do with the job what the reason's policy says.
-
-    Where the machine or the network is to blame another builder tries, `max_attempts` times in all; else
-    the job has failed.
-    """
-    reason = report.reason or FailureReason.UNKNOWN
+def record_failure(session: Session, job: Job, report: Report, now: datetime, judge: Judge) -> ReportAnswer:
+    """Note a build that failed, and do with the job what follows (`aftermath`); gives the answer."""
     build = _build_of(job, report, now)
     build.outcome = Outcome.FAILED
-    build.reason = reason
-    build.debian_package = contents.debian_package(reason, report.captured)
-    lanes.learn(session, job, reason, report.peak_memory_bytes, now)
+    build.reason = report.reason or FailureReason.UNKNOWN
+    build.debian_package = judge.debian_package
+    lanes.learn(session, job, build.reason, report.peak_memory_bytes, now)
     session.add(build)
     session.flush()
-    detail = {"build": build.id, "reason": reason.value, "captured": report.captured}
-    if reason.policy is Policy.RETRY_ELSEWHERE and job.attempts < settings.max_attempts:
-        queue.retry_elsewhere(session, job, now, settings, **detail)
-    else:
-        queue.count(session, f"builder.{job.builder_id}.failed", 1)
-        queue.finish(session, job, state=JobState.FAILED, now=now, **detail)
-    return build
+    goes_on = aftermath.settle(session, job, build, judge, now)
+    history.count_build(session, job.target_id, build.reason, build.id, now)
+    return ReportAnswer(outcome=Outcome.FAILED, reason=build.reason, what=goes_on or build.evidence)
 
 
 @dataclass(frozen=True)
@@ -316,13 +320,12 @@ def _make_public(
             raise _taken(filename) from error
 
 
-def _make_failure(database: Database, lease: _Held, report: Report, settings: MasterSettings) -> ReportAnswer:
-    def commit(session: Session) -> FailureReason | None:
+def _make_failure(database: Database, lease: _Held, report: Report, judge: Judge) -> ReportAnswer:
+    def commit(session: Session) -> ReportAnswer:
         job, now = lease.job(session)
-        return record_failure(session, job, report, now, settings).reason
+        return record_failure(session, job, report, now, judge)
 
-    reason = database.write(commit)
-    return ReportAnswer(outcome=Outcome.FAILED, reason=reason, what=report.evidence)
+    return database.write(commit)
 
 
 def _taken(filename: str) -> WheelError:
@@ -352,6 +355,7 @@ def _build_of(job: Job, report: Report, now: datetime) -> Build:
         duration_s=report.duration_s,
         cpu_s=report.cpu_s,
         peak_memory_bytes=report.peak_memory_bytes,
+        written_bytes=report.written_bytes,
         outcome=report.outcome,
         reason=report.reason,
         captured=report.captured,
@@ -360,9 +364,19 @@ def _build_of(job: Job, report: Report, now: datetime) -> Build:
         environment_id=environment.environment_id if environment else None,
         environment=environment.model_dump(mode="json") if environment else None,
         steps=[step.model_dump(mode="json") for step in report.steps],
+        **_with_packages(job),
     )
 
 
 def _debian_name(name: str | None) -> str | None:
     """The name as the builder gives it, if it can be one: it is shown, and given to apt by hand."""
     return name if name and _DEBIAN_NAME.fullmatch(name) else None
+
+
+def _with_packages(job: Job) -> dict[str, object]:
+    """What the row of a build says of the Debian packages that were added, and to what."""
+    session = object_session(job)
+    if not job.packages or session is None:
+        return {}
+    offered = session.get(BuilderTarget, (job.builder_id, job.target_id))
+    return {"packages": list(job.packages), "offered_id": offered and offered.environment_id}
