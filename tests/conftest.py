@@ -5,6 +5,7 @@ pytest_plugins = [
     "fix_apt",
     "fix_builder",
     "fix_builds",
+    "fix_changes",
     "fix_command",
     "fix_database",
     "fix_farm",
