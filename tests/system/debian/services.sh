@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The services of the package, under systemd: started by what makes a machine a master or a builder, ready, well,
+# logged with fields; builds where this guest lets bubblewrap make namespaces; stopped; killed and back. Run by `run`.
+set -eu
+deb=$(echo /share/piwheels-node_*_all.deb)
+
+step() { echo "-- $*"; }
+fail() {
+    echo "FAILED: $*" >&2
+    systemctl status --no-pager --full piwheels-master piwheels-builder || true
+    journalctl --no-pager -n 60 -u piwheels-master -u piwheels-builder || true
+    exit 1
+}
+must() { "$@" || fail "$*"; }
+soon() { # COMMAND...: within 60 s
+    for _ in $(seq 300); do
+        if "$@" >/dev/null 2>&1; then return 0; fi
+        sleep 0.2
+    done
+    fail "not in a minute: $*"
+}
+is_active() { systemctl is-active --quiet "piwheels-$1"; }
+says() { systemctl show -P StatusText "piwheels-$1" | grep -q "$2"; }
+pid_of() { systemctl show -P MainPID "piwheels-$1"; }
+score() { systemd-analyze security --no-pager "piwheels-$1.service" | sed -n 's/.*exposure level.*: \([0-9.]*\).*/\1/p'; }
+below() { python3 -c "import sys; sys.exit(not 0 < float(sys.argv[1]) < float(sys.argv[2]))" "$1" "$2"; }
+
+step "install"
+apt-get -qq -o Dpkg::Use-Pty=0 install -y "$deb" >/tmp/log 2>&1 || { cat /tmp/log; fail install; }
+for role in master builder; do
+    must systemctl is-enabled --quiet piwheels-$role.service piwheels-$role.path
+    must systemctl is-active --quiet piwheels-$role.path
+    if is_active $role; then fail "piwheels-$role is not idle"; fi
+done
+
+step "a home-made PyPI"
+python3 /share/pypi.py /tmp/pypi &
+pypi=$!
+soon test -s /tmp/pypi/index-url
+printf '[pypi]\nindex_url = "%s"\n[builder]\nmemory_bytes = 0\n' "$(cat /tmp/pypi/index-url)" > /etc/piwheels-node/local.toml
+
+step "master init starts the master"
+piwheels-node master init --name guest --host 127.0.0.1 >/tmp/join 2>/tmp/init || { cat /tmp/init; fail "master init"; }
+soon is_active master
+soon says master 'serving https://'
+must [ "$(ps -o user= -p "$(pid_of master)")" = piwheels-node ]
+soon python3 -c 'import ssl, urllib.request; urllib.request.urlopen("https://guest:8443/simple/",
+    context=ssl.create_default_context(cafile="/var/lib/piwheels-node/certificate.pem"))'
+echo "exposure of piwheels-master: $(score master)"
+must below "$(score master)" 2.5
+
+step "builder join starts the builder"
+token=$(sed 's/.* //' /tmp/join | tail -n 1)
+piwheels-node builder join https://guest:8443 "$token" >/tmp/log 2>&1 || { cat /tmp/log; fail join; }
+soon is_active builder
+must [ "$(ps -o user= -p "$(pid_of builder)")" = piwheels-build ]
+must [ "$(stat -c %U /var/lib/piwheels-node/membership/master.json)" = piwheels-build ]
+echo "exposure of piwheels-builder: $(score builder)"
+must below "$(score builder)" 4
+soon says builder 'waiting for jobs'
+
+step "the builder sees nothing of the master's, nor the other way round"
+must nsenter --target "$(pid_of builder)" --mount --user setpriv --reuid piwheels-build --clear-groups \
+    sh -c '! cat /var/lib/piwheels-node/keys/operator.key 2>/dev/null'
+must setpriv --reuid piwheels-node --clear-groups sh -c '! cat /var/lib/piwheels-node/membership/master.json 2>/dev/null'
+
+step "a build"
+piwheels-node build --json quick >/tmp/quick.json 2>/tmp/quick.log || { cat /tmp/quick.json /tmp/quick.log; fail "build"; }
+must grep -q '"outcome": "built"' /tmp/quick.json
+journalctl --sync
+must sh -c 'journalctl -o cat PACKAGE=quick VERSION=1.0 _SYSTEMD_UNIT=piwheels-builder.service | grep -q "built"'
+must sh -c 'journalctl -o cat PACKAGE=quick _SYSTEMD_UNIT=piwheels-master.service | grep -q "built"'
+must [ "$(journalctl -o json PACKAGE=quick | sed -n 's/.*"JOB":"\([0-9]*\)".*/\1/p' | sort -u | wc -l)" = 1 ]
+
+step "pip gets it from the master"
+python3 -m venv /tmp/venv
+/tmp/venv/bin/pip -q --cert /var/lib/piwheels-node/certificate.pem --disable-pip-version-check install \
+    --index-url https://guest:8443/simple/ --only-binary :all: quick || fail "pip install"
+must [ "$(cd /tmp && /tmp/venv/bin/python -c 'import _quick; print(_quick.answer())')" = 42 ]
+
+step "stopping gives the lease back, at once"
+timeout 60 piwheels-node build slow >/tmp/slow.log 2>&1 &
+soon says builder 'building slow 1.0'
+before=$(date +%s)
+must systemctl stop piwheels-builder
+must [ $(($(date +%s) - before)) -lt 30 ]
+must [ "$(systemctl show -P Result piwheels-builder)" = success ]
+must [ -z "$(ps -o pid= -U piwheels-build)" ]
+must sh -c 'journalctl -o cat PACKAGE=slow _SYSTEMD_UNIT=piwheels-builder.service | grep -q "given back"'
+sleep 2
+if is_active builder; then fail "what was stopped has started again"; fi
+
+step "another builder gets it"
+must systemctl start piwheels-builder
+soon says builder 'building slow 1.0'
+
+step "a builder that hangs is killed by the watchdog, and comes back"
+mkdir -p /run/systemd/system/piwheels-builder.service.d
+printf '[Service]\nWatchdogSec=4s\nTimeoutAbortSec=2s\n' > /run/systemd/system/piwheels-builder.service.d/soon.conf
+must systemctl daemon-reload
+must systemctl restart piwheels-builder
+soon says builder 'building slow 1.0'
+was=$(pid_of builder)
+kill -STOP "$was"
+soon sh -c "[ \"\$(systemctl show -P NRestarts piwheels-builder)\" -ge 1 ]"
+must [ "$(pid_of builder)" != "$was" ]
+soon says builder 'building\|waiting'
+must sh -c 'journalctl -o cat -u piwheels-builder | grep -qi watchdog'
+
+step "a wrong setting is told once, and not tried again and again"
+must systemctl stop piwheels-builder
+printf '[builder]\nno_such = 1\n' > /etc/piwheels-node/wrong.toml
+systemctl start piwheels-builder >/dev/null 2>&1 || true
+soon systemctl is-failed --quiet piwheels-builder
+sleep 1
+must [ "$(systemctl show -P ExecMainStatus piwheels-builder)" = 2 ]
+must sh -c 'journalctl -o cat -u piwheels-builder | grep -q "no_such"'
+rm /etc/piwheels-node/wrong.toml
+must systemctl reset-failed piwheels-builder
+
+step "an upgrade restarts what runs, and loses nothing"
+must systemctl start piwheels-builder
+soon is_active builder
+was=$(pid_of master)
+dpkg-deb -R "$deb" /tmp/next
+sed -i 's/^Version: .*/&+next/' /tmp/next/DEBIAN/control
+dpkg-deb -b /tmp/next /tmp/piwheels-node_next_all.deb >/dev/null
+apt-get -qq -o Dpkg::Use-Pty=0 install -y /tmp/piwheels-node_next_all.deb >/tmp/log 2>&1 || { cat /tmp/log; fail upgrade; }
+soon is_active master
+soon is_active builder
+must [ "$(pid_of master)" != "$was" ]
+soon says builder 'building slow'
+
+step "purge stops everything"
+must systemctl stop piwheels-builder
+printf 'piwheels-node piwheels-node/purge-master boolean true\n' | debconf-set-selections
+apt-get -qq purge -y piwheels-node >/tmp/log 2>&1 || { cat /tmp/log; fail purge; }
+if is_active master || is_active builder; then fail "something runs still"; fi
+must [ ! -e /var/lib/piwheels-node ]
+kill "$pypi"
+echo "services: all as it should be"
