@@ -3,6 +3,7 @@
 
 join, leave, status   which master that is (`builder.membership`)
 run                   the service, in the foreground
+root                  other Debians to build in (`builder.roots`)
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from piwheels_node.cli.lazy import LazyGroup
 _COMMANDS = {
     "join": ("piwheels_node.cli.builder.member:join", "Become a builder of a master, by a join token."),
     "leave": ("piwheels_node.cli.builder.member:leave", "Forget the master."),
+    "root": ("piwheels_node.cli.builder.root:group", "Other Debians to build in: make, list, remove."),
     "run": ("piwheels_node.cli.builder.run:command", "Build, until Ctrl-C or SIGTERM."),
     "status": ("piwheels_node.cli.builder.member:status", "Which master was joined, and how that stands."),
 }
