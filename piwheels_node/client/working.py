@@ -42,6 +42,10 @@ class WorkingClient(Transport):
         """Say that this builder has just started."""
         return self._read(self._call("POST", "/hello", hello), Orders)
 
+    def leave(self) -> None:
+        """Be a builder no more; the key is worth nothing afterwards."""
+        self._call("POST", "/leave")
+
     def orders(self, request: OrdersRequest) -> Orders:
         """What the builder is told to do, as soon as that is not what it has `seen`, or after `wait_s`."""
         answer = self._call("POST", "/orders", request, timeout_s=request.wait_s + self._timeout_s)

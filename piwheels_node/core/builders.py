@@ -27,6 +27,9 @@ class BuilderState(Enum):
     REVOKED = "revoked"
     "Its key opens nothing any more."
 
+    LEFT = "left"
+    "Its owner let it leave; a join token brings it back."
+
 
 class Mode(Enum):
     """What a builder, or the whole farm, has been told to do."""
@@ -70,6 +73,9 @@ class BuilderEventKind(Enum):
 
     REVOKED = "revoked"
     "A person took its key back."
+
+    LEFT = "left"
+    "Its owner let it leave."
 
     PURGED = "purged"
     "A person withdrew what it has built."

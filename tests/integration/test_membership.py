@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import stat
 import subprocess
@@ -14,7 +15,8 @@ import pytest
 from fix_command import clean_environ
 from fix_master import FarmOfOne
 
-from piwheels_node.builder.farm import membership, trust
+from piwheels_node.builder import trust
+from piwheels_node.builder.farm import membership
 from piwheels_node.client import MasterClient
 from piwheels_node.client.pinning import split_token
 from piwheels_node.core.builders import BuilderState
@@ -158,7 +160,8 @@ def test_nothing_is_sent_where_nothing_can_be_kept(farm, data):
 _JOIN = """
 import resource, sys
 from pathlib import Path
-from piwheels_node.builder.farm import membership, trust
+from piwheels_node.builder import trust
+from piwheels_node.builder.farm import membership
 from piwheels_node.core.errors import StorageError
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -204,11 +207,37 @@ def test_leaving_forgets_the_key(farm, data):
     kept = membership.join(data, farm.url, token(farm), "pi-1").membership
     membership.certificates_for_pip(data, kept)
 
-    assert membership.leave(data) == kept
+    left = membership.leave(data)
 
+    assert (left.membership, left.untold) == (kept, None)
     assert membership.load(data) is None
     assert files(data) == {}
     assert membership.leave(data) is None
+
+
+def test_the_master_knows_who_left_and_a_token_brings_the_machine_back(farm, data):
+    kept = membership.join(data, farm.url, token(farm), "pi-1").membership
+    membership.leave(data)
+
+    with (
+        MasterClient(farm.url, kept.key, certificate=kept.certificate) as client,
+        pytest.raises(KeyRefusedError),
+    ):
+        client.leave()
+    assert farm.operator.builder("pi-1").state is BuilderState.LEFT
+    assert [event.kind for event in farm.operator.builder_events("pi-1")][-1] == "left"
+    assert membership.join(data, farm.url, token(farm), "pi-1").state is BuilderState.ACTIVE
+
+
+def test_a_master_that_is_away_is_left_all_the_same(tmp_path, pypi, data):
+    with contextlib.closing(make_farm(tmp_path / "away", pypi)) as farm:
+        kept = membership.join(data, farm.url, token(farm), "pi-1").membership
+
+    left = membership.leave(data)
+
+    assert left.membership == kept
+    assert isinstance(left.untold, MasterUnreachableError)
+    assert files(data) == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff", b'{"url": 1, "odd": 2}'])

@@ -7,7 +7,7 @@
 
     join      certificate (fingerprint in the token) -> key -> master.json
     load      what was joined; None where nothing was
-    leave     all of it is forgotten here; the master still knows the builder
+    leave     the master is told, and all of it is forgotten here, also where the master is away
 
 Nothing is sent to a server before its certificate was compared with the token, and a key goes to the
 master that gave it, and to no other.
@@ -30,7 +30,7 @@ from piwheels_node.builder.trust import believed_by_pip
 from piwheels_node.client import MasterClient
 from piwheels_node.client.pinning import fetch_certificate, split_token
 from piwheels_node.core.builders import BuilderState
-from piwheels_node.core.errors import NodeError, StorageError, UsageError
+from piwheels_node.core.errors import KeyRefusedError, MasterError, NodeError, StorageError, UsageError
 from piwheels_node.core.messages import JoinRequest
 from piwheels_node.core.places import MEMBERSHIP
 
@@ -62,6 +62,14 @@ class Joined:
     membership: Membership
     state: BuilderState
     changed: bool
+
+
+@dataclass(frozen=True)
+class Left:
+    """A master that was left; `untold` is why it does not know, None: it does."""
+
+    membership: Membership
+    untold: MasterError | None
 
 
 def load(data: Path) -> Membership | None:
@@ -104,15 +112,24 @@ def join(data: Path, url: str, token: str, name: str) -> Joined:
     return Joined(after, answer.state, after != before)
 
 
-def leave(data: Path) -> Membership | None:
-    """Forget the master; gives which it was, None where there was none."""
+def leave(data: Path) -> Left | None:
+    """Tell the master, where it answers, and forget it; None where there was none."""
     if not (data / MEMBERSHIP / _STATE).exists():
         return None
     with _changing(data) as place:
-        before = load(data)
+        before, untold = load(data), None
+        if before is None:
+            return None
+        try:
+            with MasterClient(before.url, before.key, certificate=before.certificate) as client:
+                client.leave()
+        except KeyRefusedError:
+            pass  # it knows already
+        except MasterError as error:
+            untold = error
         for name in (_STATE, _CERTIFICATES):
             (place / name).unlink(missing_ok=True)
-    return before
+    return Left(before, untold)
 
 
 @contextlib.contextmanager

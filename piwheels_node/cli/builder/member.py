@@ -61,13 +61,19 @@ def join(url: str, token: str, name: str | None, data: Path) -> None:
 @click.command("leave", epilog="Example: sudo piwheels-node builder leave")
 @data_option
 def leave(data: Path) -> None:
-    """Forget the master, and the key that it gave."""
-    was = membership.leave(data.absolute())
-    if was is None:
+    """Be no builder of the master any more, and forget its key; also where it is away.
+
+    What this builder has built stays in the master's index. Joining again needs a new token.
+    """
+    left = membership.leave(data.absolute())
+    if left is None:
         click.echo("no master was joined: nothing was changed.", err=True)
         return
-    click.echo(f"{was.name} is no builder of {was.url} any more. The master still lists it:", err=True)
-    click.echo(f"    piwheels-node master builders revoke {was.name}", err=True)
+    was = left.membership
+    click.echo(f"{was.name} is no builder of {was.url} any more.", err=True)
+    if left.untold:
+        click.echo(f"The master could not be told ({left.untold.what}), and still lists it:", err=True)
+        click.echo(f"    piwheels-node master builders revoke {was.name}", err=True)
 
 
 @click.command("status", epilog="Example: piwheels-node builder status --json")

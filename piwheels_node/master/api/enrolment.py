@@ -26,7 +26,7 @@ from piwheels_node.core.messages import (
     TokenView,
 )
 from piwheels_node.master import views
-from piwheels_node.master.api.context import Context, Here, Operator
+from piwheels_node.master.api.context import Context, Here, Newcomer, Operator
 from piwheels_node.master.api.problems import NotFoundError, TooOftenError
 from piwheels_node.master.builders import control, enrolment, purge
 from piwheels_node.master.database.models import Builder
@@ -73,6 +73,16 @@ async def join(wanted: JoinRequest, request: Request, here: Here) -> JoinAnswer:
         raise
     _log.info("%s has joined from %s", answer.name, address)
     return answer
+
+
+@router.post("/leave", status_code=204, response_model=None)
+async def leave(here: Here, builder: Newcomer) -> None:
+    """Be a builder no more: the key is worth nothing from now on, and jobs in hand go to others."""
+    now = here.now()
+    await here.database.awrite(
+        lambda session: enrolment.leave(session, session.get_one(Builder, builder.id), now)
+    )
+    _log.info("builder %s left", builder.name)
 
 
 @router.post("/tokens")

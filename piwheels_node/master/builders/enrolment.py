@@ -2,6 +2,7 @@
 r"""Who may build here: join tokens, machines that join with one, and people who approve and revoke.
 
     create_token -> SECRET[.FINGERPRINT] -> join -> PENDING --approve--> ACTIVE --revoke--> REVOKED
+                                                                         ACTIVE --leave---> LEFT --join-->
                                               \-> ACTIVE, where the token needs no approval
 
 A token has 128 random bits or more and is stored as a SHA-256 only; each use is taken off in the statement
@@ -110,8 +111,9 @@ def join(session: Session, request: JoinRequest, now: datetime) -> JoinAnswer:
         return JoinAnswer(name=builder.name, key=request.key, state=builder.state)
     token = _use(session, request.token, now)
     builder = _builder_for(session, request, now)
-    if builder.id is None:
+    if builder.id is None or builder.state is BuilderState.LEFT:
         builder.state = BuilderState.PENDING if token.needs_approval else BuilderState.ACTIVE
+    if builder.id is None:
         session.add(builder)
         _flush_name(session, builder.name)
     else:
@@ -132,10 +134,21 @@ def approve(session: Session, builder: Builder, now: datetime) -> None:
 
 def revoke(session: Session, builder: Builder, now: datetime) -> list[int]:
     """Take a builder's keys back, and its jobs, which are ready for others at once; gives the jobs' ids."""
+    return _part(session, builder, BuilderState.REVOKED, BuilderEventKind.REVOKED, now)
+
+
+def leave(session: Session, builder: Builder, now: datetime) -> list[int]:
+    """A builder leaves by itself: what it holds is ready for others at once; gives the jobs' ids."""
+    return _part(session, builder, BuilderState.LEFT, BuilderEventKind.LEFT, now)
+
+
+def _part(
+    session: Session, builder: Builder, state: BuilderState, kind: BuilderEventKind, now: datetime
+) -> list[int]:
     taken = _forget_keys(session, builder, now)
-    if builder.state is not BuilderState.REVOKED:
-        control.record(session, builder.id, BuilderEventKind.REVOKED, now, jobs=len(taken))
-        builder.state = BuilderState.REVOKED
+    if builder.state is not state:
+        control.record(session, builder.id, kind, now, jobs=len(taken))
+        builder.state = state
         control.changed(session, builder)
     return taken
 
