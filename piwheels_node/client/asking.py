@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 from urllib.parse import quote
 
 from piwheels_node.client.transport import CHECK_TIMEOUT_S, Transport
+from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.fixes import FixState
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import (
@@ -15,6 +17,8 @@ from piwheels_node.core.messages import (
     BuilderView,
     BuildRequest,
     EventView,
+    FailedBuild,
+    FailureReport,
     FixAnswer,
     FixDecision,
     FixRequest,
@@ -65,6 +69,33 @@ class AskingClient(Transport):
     def project(self, name: str) -> ProjectView:
         """What the master has of a project."""
         return self._read(self._call("GET", f"/projects/{_part(name)}"), ProjectView)
+
+    def failures(
+        self,
+        since: date | None = None,
+        until: date | None = None,
+        *,
+        target: str | None = None,
+        project: str | None = None,
+    ) -> FailureReport:
+        """Why builds failed from one day to another (UTC, both included); without words: the last 7 days."""
+        asked = {"since": since, "until": until, "target": target, "project": project}
+        params = {name: str(value) for name, value in asked.items() if value is not None}
+        return self._read(self._call("GET", "/failures", params=params), FailureReport)
+
+    def failed_builds(
+        self,
+        reason: FailureReason,
+        *,
+        target: str | None = None,
+        project: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[FailedBuild]:
+        """Builds that failed for a reason, newest first; `before`: only those older than this number."""
+        asked = {"target": target, "project": project, "before": before, "limit": limit}
+        params = {name: value for name, value in asked.items() if value is not None}
+        return self._read_list(self._call("GET", f"/failures/{reason.value}", params=params), FailedBuild)
 
     def builders(self) -> list[BuilderView]:
         """All builders, by name."""

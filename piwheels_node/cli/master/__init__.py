@@ -19,6 +19,14 @@ _COMMANDS = {
         "List, approve, pause, revoke builders, and more.",
     ),
     "cancel": ("piwheels_node.cli.master.jobs:cancel", "Take jobs out of the queue, or from their builders."),
+    "contents": (
+        "piwheels_node.cli.master.contents:group",
+        "Which Debian package has what a build missed: make tables, look into them.",
+    ),
+    "failures": (
+        "piwheels_node.cli.master.failures:command",
+        "Why builds failed: a report over all of them.",
+    ),
     "init": ("piwheels_node.cli.master.init:command", "Make this machine a master: run it once."),
     "migrate-to": ("piwheels_node.cli.migrate:command", "Move from SQLite to an empty PostgreSQL."),
     "run": ("piwheels_node.cli.master.run:command", "Serve, until Ctrl-C or SIGTERM."),

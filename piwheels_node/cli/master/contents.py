@@ -74,8 +74,8 @@ def update_command(
 ) -> None:
     """Make the table of a release from the distribution's own index, from the mirror that apt uses.
 
-    50 MB are fetched, and become 4. The old table is used until the new one is whole. Called as root it becomes
-    whoever owns the data directory first.
+    50 MB are fetched, and become 4. The old table is used until the new one is whole. Called as root it
+    becomes whoever owns the data directory first.
     """
     data = data.absolute()
     become_owner(data)

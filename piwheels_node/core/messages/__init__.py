@@ -5,6 +5,7 @@
     joining   how machines become builders
     building  builder and master
     people    people and master
+    reports   what the master says of all builds together
 
 Unknown fields are ignored, so that an older peer understands a newer one; times are UTC and aware.
 This package imports only the standard library, pydantic and `core`.
@@ -65,6 +66,7 @@ from piwheels_node.core.messages.people import (
     Status,
     WheelView,
 )
+from piwheels_node.core.messages.reports import FailedBuild, FailureReport, ReasonCount
 
 __all__ = [
     "LOG_PART_BYTES",
@@ -79,6 +81,8 @@ __all__ = [
     "BuilderView",
     "DebianPackage",
     "EventView",
+    "FailedBuild",
+    "FailureReport",
     "FixAnswer",
     "FixDecision",
     "FixRequest",
@@ -107,6 +111,7 @@ __all__ = [
     "ProjectView",
     "Purge",
     "PurgeAnswer",
+    "ReasonCount",
     "Refusal",
     "Report",
     "ReportAnswer",
