@@ -155,7 +155,7 @@ def check_requirement(text: str) -> Requirement:
         raise BuildError(
             FailureReason.REQUIREMENT_MISSING,
             "a build requirement is given by URL, not by name and version",
-            captured=requirement.name,
+            captured=str(requirement),
             evidence=text,
         )
     return requirement

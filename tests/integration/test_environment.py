@@ -185,7 +185,13 @@ def test_a_requirement_that_is_an_sdist_only_is_missing_and_never_run(environmen
 
 
 @pytest.mark.parametrize(
-    ("requirement", "captured"), [("nowhere", "nowhere"), ("backend>3", "backend")], ids=str
+    ("requirement", "captured"),
+    [
+        ("nowhere", "nowhere"),
+        ("backend>3", "backend>3"),
+        ("backend[x]>3; python_version>'3'", "backend>3"),
+    ],
+    ids=str,
 )
 def test_a_requirement_that_no_wheel_satisfies_is_missing(
     environments, pypi, tmp_path, requirement, captured

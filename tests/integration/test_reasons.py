@@ -80,9 +80,9 @@ def test_an_error_of_the_compiler_is_shown(farm, tmp_path):
 def test_a_build_requirement_without_a_wheel_is_named(farm, pypi, tmp_path):
     pypi.add(make_sdist(tmp_path, "helper", "1.0"), project="helper")
 
-    build = failed(farm.build(make_sdist(tmp_path, "tiny", "1.0", requires=["helper>=1"])))
+    build = failed(farm.build(make_sdist(tmp_path, "tiny", "1.0", requires=["helper>=2"])))
 
-    assert (build.reason, build.captured) == (Reason.REQUIREMENT_MISSING, "helper")
+    assert (build.reason, build.captured) == (Reason.REQUIREMENT_MISSING, "helper>=2")
     assert "/files/helper/helper-1.0.tar.gz" not in pypi.requests, "an sdist is never run to resolve"
 
 

@@ -195,7 +195,7 @@ class EnvironmentCache:
         """Resolve, and write the answer down so that it is there whole or not at all."""
         work = _workplace(entry)
         try:
-            report, said = work / "report.json", work / "output"
+            report = work / "report.json"
             command = [
                 "install",
                 "--dry-run",
@@ -209,18 +209,30 @@ class EnvironmentCache:
             command += ["--index-url", self.index_url] if self.index_url else []
             command += ["--extra-index-url", self.extra_index_url] if self.extra_index_url else []
             command += pip_options(self.certificates) if self.certificates else []
-            variables = pip_variables(self.certificates) if self.certificates else {}
-            with said.open("wb") as output:
-                pip = self._pip([*command, *wanted], work)
-                code = self._call(pip, output, stop, TMPDIR=str(work), **variables)
-            if code != 0:
-                raise _unresolved(said.read_text(errors="replace"), wanted)
+            try:
+                self._run_pip([*command, *wanted], wanted, work, stop)
+            except BuildError as error:
+                if error.reason is not FailureReason.REQUIREMENT_MISSING or not self.extra_index_url:
+                    raise
+                # From 26.2 on pip believes a page for a minute: what was just built is not on it yet.
+                self._run_pip([*command, "--no-cache-dir", *wanted], wanted, work, stop)
             pins = sorted(map(_pin, json.loads(report.read_text())["install"]), key=str)
             answer = work / _PINS
             answer.write_text(json.dumps({"wanted": wanted, "pins": [asdict(pin) for pin in pins]}))
             answer.replace(entry / _PINS)
         finally:
             remove_tree(work)
+
+    def _run_pip(
+        self, words: Sequence[str], wanted: Sequence[str], work: Path, stop: threading.Event
+    ) -> None:
+        """Let pip resolve; raises BuildError where it cannot."""
+        said = work / "output"
+        variables = pip_variables(self.certificates) if self.certificates else {}
+        with said.open("wb") as output:
+            code = self._call(self._pip(words, work), output, stop, TMPDIR=str(work), **variables)
+        if code != 0:
+            raise _unresolved(said.read_text(errors="replace"), wanted)
 
     def _pip(self, words: Sequence[str], work: Path) -> list[str]:
         """Our pip, run by the interpreter that is built for: only that knows what fits it."""
@@ -355,7 +367,7 @@ def _pin(entry: dict[str, Any]) -> Pin:
 def _unresolved(said: str, wanted: Sequence[str]) -> BuildError:
     found = _UNSATISFIED.search(said)
     if found or _CONFLICT.search(said):
-        captured = re.split(r"[<>=!~;\[ ]", found[1])[0] if found else None
+        captured = found[1].rstrip(";,") if found else None  # with the versions: the master may build it
         last = found[0] if found else "the build requirements contradict each other"
         return BuildError(
             FailureReason.REQUIREMENT_MISSING,

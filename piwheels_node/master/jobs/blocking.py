@@ -63,15 +63,17 @@ def find(pypi: PyPI, reason: FailureReason | None, captured: str | None, target:
         return None
     try:
         wanted = Requirement(captured)
-        project = pypi.project(wanted.name)
+        project = None if wanted.url else pypi.project(wanted.name)
     except (InvalidRequirement, NotOnPyPIError):
         return None
     except PyPIError as error:
         _log.warning("what a build needs could not be looked up: %s", error)
         return None
-    version = _newest(project, wanted, target)
-    decision = None if version is None else plan(project.releases[version], target)
-    if version is None or not isinstance(decision, Build):
+    version = _newest(project, wanted, target) if project else None
+    if project is None or version is None:
+        return None
+    decision = plan(project.releases[version], target)
+    if not isinstance(decision, Build):
         return None
     return Wish(project, version, target, decision.sdist)
 
@@ -83,6 +85,9 @@ def begin(
 
     `detail` goes into its history. In all cases but `Blocked` the job is still leased.
     """
+    against = chains.enough(session, job)
+    if against is not None:
+        return Hopeless(wish.project.name, against)
     priority = max(one for one in Priority if one <= max(job.priority, 0))
     on = requests.find_or_queue(session, wish, priority, now)
     session.refresh(on, with_for_update=True)

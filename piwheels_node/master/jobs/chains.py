@@ -39,19 +39,22 @@ _LONGEST_EVIDENCE = 1000
 _FINAL = [state for state in JobState if state.is_final]
 
 
+def enough(session: Session, job: Job) -> str | None:
+    """Why a job can wait for nothing more, so that nothing more is built for it; None where it can."""
+    if job.waits >= MOST_WAITS:
+        return f"it has waited for {job.waits} others already"
+    return _too_long(2 + _height(session, job))
+
+
 def why_not(session: Session, job: Job, on: Job) -> str | None:
     """Why a job cannot wait for another one; None where it can. The rows that decide it stay locked."""
     if on.id == job.id:
         return "it needs itself"
-    if job.waits >= MOST_WAITS:
-        return f"it has waited for {job.waits} others already"
     chain = _chain(session, on)
     if job.id in chain:
         names = ", ".join(_name(session.get_one(Job, one)) for one in chain)
         return f"they need each other: {names}"
-    if len(chain) + 1 + _height(session, job) > MOST_DEPTH:
-        return f"more than {MOST_DEPTH} would wait for one another"
-    return None
+    return _too_long(len(chain) + 1 + _height(session, job))
 
 
 def release(session: Session, job_id: int, now: datetime) -> int:
@@ -107,6 +110,10 @@ def _go_on(session: Session, job: Job, ended: Job, now: datetime) -> None:
     session.flush()
     if job.is_awaited:
         release(session, job.id, now)
+
+
+def _too_long(length: int) -> str | None:
+    return f"more than {MOST_DEPTH} would wait for one another" if length > MOST_DEPTH else None
 
 
 def why_failed(session: Session, ended: Job) -> str:

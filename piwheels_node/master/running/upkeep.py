@@ -3,6 +3,7 @@
 
     wake     every second: jobs whose delay is over become ready
     reap     every few seconds: jobs whose lease is over go to another builder
+    release  every minute: jobs that still wait for one that has ended go on
     clean    every hour: uploads that nobody continues are removed
 
 Each is a loop of its own, and none ends because something fails: what cannot be done now is done in a later
@@ -26,11 +27,12 @@ from piwheels_node.core.errors import ContendedError, NodeError, UnavailableErro
 from piwheels_node.core.jobs import JobState
 from piwheels_node.master.api import Context
 from piwheels_node.master.database.models import Builder, Job
-from piwheels_node.master.jobs import queue
+from piwheels_node.master.jobs import chains, queue
 
 _WAKE_EVERY_S = 1.0
 _MOST_REAP_S = 5.0
 _CLEAN_EVERY_S = 3600.0
+_RELEASE_EVERY_S = 60.0
 _AGAIN_S = 1.0
 """After a failure: builders come back as soon as the database does, and their leases may be over."""
 
@@ -82,6 +84,7 @@ class Upkeep:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._repeat("waking jobs", _WAKE_EVERY_S, self._wake))
             tasks.create_task(self._repeat("reaping leases", reap_every_s, self._reap))
+            tasks.create_task(self._repeat("releasing jobs", _RELEASE_EVERY_S, self._release))
             tasks.create_task(self._repeat("cleaning the store", _CLEAN_EVERY_S, self._clean))
 
     async def _repeat(self, name: str, every_s: float, work: Callable[[], Awaitable[None]]) -> None:
@@ -117,6 +120,12 @@ class Upkeep:
             if not lost:
                 break
             _log.warning("builders are gone; their jobs %s go to others", lost)
+
+    async def _release(self) -> None:
+        here = self._here
+        for _ in range(_MOST_ROUNDS):
+            if not await here.database.awrite(lambda session: chains.sweep(session, here.now())):
+                break
 
     async def _renew(self) -> None:
         since, now = self._heard_at, self._here.now()

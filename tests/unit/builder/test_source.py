@@ -284,4 +284,7 @@ def test_a_requirement_by_url_is_refused():
     with pytest.raises(BuildError) as caught:
         check_requirement("x @ http://127.0.0.1/x.whl")
 
-    assert (caught.value.reason, caught.value.captured) == (FailureReason.REQUIREMENT_MISSING, "x")
+    assert (caught.value.reason, caught.value.captured) == (
+        FailureReason.REQUIREMENT_MISSING,
+        "x @ http://127.0.0.1/x.whl",
+    )
