@@ -36,6 +36,7 @@ from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Counter, Project, Release, Wheel
 from piwheels_node.master.index.asking import Asking
 from piwheels_node.master.index.exchange import Exchange, File, Headers, Receive, Scope, Send
+from piwheels_node.master.index.misses import Misses
 from piwheels_node.master.index.negotiation import (
     JSON,
     V1_HTML,
@@ -86,7 +87,7 @@ class Index:
     """The ASGI application of the hot routes; one per process, used by one event loop.
 
     `instance` is part of every ETag, so that a page of another database is never taken for ours. `is_far`
-    says that the database is a server, so that asking it may take a while.
+    says that the database is a server, so that asking it may take a while. `missed` is told what is not here.
     """
 
     def __init__(
@@ -98,10 +99,12 @@ class Index:
         page_max_age_s: int,
         page_cache_bytes: int,
         is_far: bool = False,
+        missed: Misses | None = None,
     ) -> None:
         self._database = database
         self._serial = database.lookup(_SERIAL)
         self._asking = Asking(is_far=is_far)
+        self._missed = missed
         self._store = store
         self._instance = instance
         self._cache_control = f"public, max-age={page_max_age_s}".encode()
@@ -161,6 +164,8 @@ class Index:
         except NodeError:
             serial = self._cache.newest(name)
         if not serial:
+            if self._missed is not None:
+                self._missed.note(name, exchange.header(b"user-agent"))
             await exchange.not_here()
             return
         content_type = choose_type(exchange.header(b"accept"))

@@ -4,8 +4,8 @@
     Farm.of(session)     what the farm is: its targets, its scope, when it is
     outlook              of each release and target, what is to be done (`plan.plan_release`)
     plan_project         the same, and the jobs that are missing are made
-    note_end             a job has ended: the other targets of its release are to be thought about
 
+A job that ends leaves a note (`queue.finish`), by which its project is planned again for the other targets.
 One change touches the jobs of one project, never the whole queue. This module knows the tables, and no HTTP.
 """
 
@@ -17,7 +17,7 @@ from datetime import datetime
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
-from sqlalchemy import bindparam, func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, joinedload
 
 from piwheels_node.core.builders import BuilderState
@@ -29,7 +29,6 @@ from piwheels_node.master.database.models import (
     BuilderTarget,
     Event,
     Job,
-    PlanNote,
     Project,
     PypiFile,
     PypiProject,
@@ -38,8 +37,6 @@ from piwheels_node.master.database.models import (
     TargetRow,
     Wheel,
 )
-from piwheels_node.master.database.session import working
-from piwheels_node.master.database.statements import Statement
 from piwheels_node.master.jobs import lanes, queue
 from piwheels_node.master.jobs.plan import (
     Attempt,
@@ -64,16 +61,6 @@ GONE = "PyPI no longer lists what it was made of"
 
 Outlook = dict[Version, dict[Target, Verdict]]
 """What is to be done about each release for each target."""
-
-_END = Statement(
-    text(
-        "INSERT INTO plan_note (name, noted_at) SELECT project.name, :at FROM release"
-        " JOIN project ON project.id = release.project_id"
-        " JOIN pypi_project ON pypi_project.name = project.name"
-        " WHERE release.id = :release AND (SELECT count(*) FROM target) > 1"
-        " ON CONFLICT (name) DO UPDATE SET noted_at = excluded.noted_at"
-    ).bindparams(bindparam("at", type_=PlanNote.noted_at.type))
-)
 
 
 @dataclass(frozen=True)
@@ -212,11 +199,6 @@ def _spare(session: Session, project: ProjectFiles, farm: Farm, found: Outlook) 
                     PypiFile.release_id == release.id, PypiFile.filename == best.sdist.filename
                 )
             ).one()
-
-
-def note_end(session: Session, release_id: int, now: datetime) -> None:
-    """A job of this release has ended: its project is planned again, where there are other targets."""
-    working(session).fast(_END, {"release": release_id, "at": now})
 
 
 def skip_rules(session: Session, name: str) -> list[SkipRule]:

@@ -261,6 +261,7 @@ def finish(session: Session, job: Job | HeldJob, *, state: JobState, now: dateti
     session = working(session)
     session.fast(rows.END, {"job": job.id, "after": state})
     session.fast(rows.AVOID_NO_MORE, {"job": job.id})
+    session.fast(rows.THINK_AGAIN, {"release": job.release_id, "at": now})
     recount(session, job.target_id, job.state, state)
     record(session, job.id, EventKind(state.value), now, **detail)
     _mirror(job, state=state)

@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 
 from piwheels_node.core.jobs import JobState, Step
-from piwheels_node.master.database.models import Build, Job, JobAvoidance, TargetRow
+from piwheels_node.master.database.models import Build, Job, JobAvoidance, PlanNote, TargetRow
 from piwheels_node.master.database.statements import Statement
 
 JOBS = cast("Table", Job.__table__)
@@ -144,6 +144,17 @@ AVOID = Statement(
         " ON CONFLICT (job_id, builder_id) DO UPDATE SET until_at = excluded.until_at"
     ).bindparams(bindparam("until", type_=_AVOIDED.c.until_at.type))
 )
+
+THINK_AGAIN = Statement(
+    text(
+        "INSERT INTO plan_note (name, noted_at) SELECT project.name, :at FROM release"
+        " JOIN project ON project.id = release.project_id"
+        " JOIN pypi_project ON pypi_project.name = project.name"
+        " WHERE release.id = :release AND (SELECT count(*) FROM target) > 1"
+        " ON CONFLICT (name) DO UPDATE SET noted_at = excluded.noted_at"
+    ).bindparams(bindparam("at", type_=PlanNote.noted_at.type))
+)
+"""A job of a project that is followed has ended: what that means for other targets is to be planned."""
 
 AVOID_NO_MORE = Statement(delete(_AVOIDED).where(_AVOIDED.c.job_id == bindparam("job")))
 

@@ -162,11 +162,14 @@ class Follower:
 
     def _listen(self) -> bool:
         """Ask the feed where it is time; True where there is more at once."""
-        if time.monotonic() < self._ask_at or self._pypi.rest_s():
+        if self._pypi.rest_s():
             return False
         with self._database.read() as session:
             position = notes.position(session)
         list_at = position["list_at"]
+        is_asked = list_at is None and not self._failures  # `master sync`
+        if time.monotonic() < self._ask_at and not is_asked:
+            return False
         list_s = self._settings.list_every_s if not self._failures else _WITHOUT_CHANGELOG_S
         is_list_due = (
             self._feed is self._list

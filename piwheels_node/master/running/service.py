@@ -45,6 +45,7 @@ from piwheels_node.master.index.routes import Index
 from piwheels_node.master.pypi.index import PyPI
 from piwheels_node.master.running import directory
 from piwheels_node.master.running.certificate import pinned_fingerprint, serving_files
+from piwheels_node.master.running.following import Following
 from piwheels_node.master.running.listener import configure, listen, url_of
 from piwheels_node.master.running.upkeep import Upkeep, renew_after_start
 from piwheels_node.master.wheels.logs import LogFiles
@@ -95,6 +96,8 @@ class Master:
                 fingerprint=pinned_fingerprint(self._data, settings),
                 contents=Contents(self._data / CONTENTS),
             )
+            self._following = Following(self._database, settings, self._context.now)
+            opened.callback(self._following.stop)
             index = Index(
                 self._database,
                 store,
@@ -102,6 +105,7 @@ class Master:
                 page_max_age_s=settings.master.page_max_age_s,
                 page_cache_bytes=settings.master.page_cache_bytes,
                 is_far=directory.is_shared(settings),
+                missed=self._following.misses,
             )
             opened.callback(index.close)
             self.app = _Application(index, self._context)
@@ -136,6 +140,7 @@ class Master:
             if not self._thread.is_alive():
                 raise NodeError("the web server of the master did not start", hint="the log says why")
             time.sleep(0.005)
+        self._following.start()
         return url_of(listener, tls=tls is not None)
 
     def drain(self) -> None:

@@ -29,6 +29,7 @@ from piwheels_node.master.database.models import (
     TargetRow,
     Walk,
 )
+from piwheels_node.master.jobs import queue
 from piwheels_node.master.pypi import notes
 from piwheels_node.master.pypi.follow import Follower, make_feed
 from piwheels_node.master.pypi.index import PyPI
@@ -278,3 +279,26 @@ def test_settings_that_make_no_sense_are_refused(sqlite_database, settings, wher
         Follower(sqlite_database, pypi, make_feed(settings, pypi), settings, Clock())
     pypi.close()
     assert error.value.where == where
+
+
+def test_what_came_of_one_target_decides_what_is_built_for_the_next(database, living):
+    first, second = "cp311-linux_x86_64-debian12", "cp313-linux_x86_64-debian13"
+    add_builder(database, first, second)
+    living.add("foo", "foo-1.tar.gz")
+    farm = Farm(database, living)
+    farm.settle()
+
+    def targets(state):
+        with database.read() as session:
+            wanted = select(TargetRow.name).join(Job, Job.target_id == TargetRow.id).where(Job.state == state)
+            return session.scalars(wanted).all()
+
+    assert targets(JobState.READY) == [first]
+    database.write(
+        lambda session: queue.finish(
+            session, session.scalars(select(Job)).one(), state=JobState.FAILED, now=farm.clock()
+        )
+    )
+    farm.settle()
+    farm.stop()
+    assert targets(JobState.READY) == [second]

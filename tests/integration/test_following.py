@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A running master that follows PyPI: what happens there happens here; what pip misses is built."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+
+import httpx
+import pytest
+from fix_master import FarmOfOne
+from sqlalchemy import select
+
+from piwheels_node.core.jobs import JobState, Outcome
+from piwheels_node.core.settings import PypiSettings
+from piwheels_node.core.targets import Target
+from piwheels_node.master.database.models import PypiProject
+from piwheels_node.master.index.misses import MOST, Misses, wanted_by
+
+X86 = Target.parse("cp311-linux_x86_64-debian12")
+ARM = Target.parse("cp313-linux_armv7l-debian13")
+
+
+def agent(tool="pip/25.1", cpu="x86_64", python="3.11.2", version="12", **more):
+    told = {"cpu": cpu, "implementation": {"version": python}, "distro": {"version": version}, **more}
+    told |= {"python": python} if "implementation" in more else {}
+    return f"{tool} {json.dumps(told)}"
+
+
+@pytest.mark.parametrize(
+    ("told", "target"),
+    [
+        (agent(), X86),
+        (agent("uv/0.9", implementation={"name": "CPython"}, python="3.11.2"), X86),
+        (agent(cpu="armv7l", python="3.13.5", version="13"), ARM),
+        (agent(cpu="armv8l", python="3.13.5", version="13"), ARM),
+        (agent(cpu="aarch64", python="3.13.5", version="13"), None),
+        (agent(version="13"), None),
+        (agent(python="3.12.1"), None),
+        (agent("Mozilla/5.0"), None),
+        ("pip/25.1", None),
+        ("pip/25.1 {", None),
+        ("pip/25.1 " + "[" * 1000 + "{" * 1000, None),
+        ('pip/25.1 {"cpu": 7, "implementation": []}', None),
+        ("", None),
+    ],
+)
+def test_a_client_says_what_it_installs_for(told, target):
+    assert wanted_by(told, [X86, ARM]) == target
+
+
+def test_so_many_misses_are_remembered_and_each_once():
+    misses = Misses()
+    for _ in range(2):
+        for number in range(MOST + 10):
+            misses.note(f"p{number}", "pip")
+    assert len(misses.take()) == MOST
+    assert misses.take() == []
+
+
+class Following(FarmOfOne):
+    """A master that follows; everything in it happens as soon as it may."""
+
+    def __init__(self, data, living, database, **settings):
+        self._pypi_settings = PypiSettings(
+            index_url=living.index_url, timeout_s=5, max_age_s=0.0, **{"every_s": 0.05, **settings}
+        )
+        super().__init__(data, living, database=database)
+
+    def __setattr__(self, name, value):
+        if name == "settings":
+            value = dataclasses.replace(value, pypi=self._pypi_settings)
+        super().__setattr__(name, value)
+
+    def page(self, name, **headers):
+        return httpx.get(f"{self.url}/simple/{name}/", headers=headers)
+
+    def until(self, holds, seconds=20):
+        deadline = time.monotonic() + seconds
+        while not (found := holds()):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def following(request, tmp_path, living):
+    """Makes a master that follows, with settings, on a database of each kind."""
+    made = []
+
+    def make(**settings):
+        database = "" if request.param == "sqlite" else request.getfixturevalue("new_postgres")()
+        made.append(Following(tmp_path / "master", living, database, **settings))
+        made[0].lease()  # so the master knows a target
+        return made[0]
+
+    yield make
+    for farm in made:
+        farm.close()
+
+
+def test_a_release_is_heard_built_yanked_quarantined_and_back(following, living):
+    living.add("little", "little-1.0.tar.gz")
+    farm = following(follow="changelog")
+    lease = farm.lease(wait_s=20)
+    assert (lease.project, lease.version, lease.sdist.sha256) == (
+        "little",
+        "1.0",
+        living.projects["little"].files["little-1.0.tar.gz"]["hashes"]["sha256"],
+    )
+    assert farm.hand_in(lease, farm.wheel("little", "1.0")).outcome is Outcome.BUILT
+    living.change("little", "little-1.0.tar.gz", yanked="broken")
+    farm.until(lambda: "data-yanked" in farm.page("little").text)
+    living.set_status("little", "archived")
+    farm.until(lambda: 'project-status" content="archived' in farm.page("little").text)
+    living.set_status("little", "quarantined")
+    farm.until(lambda: farm.page("little").status_code == 404)
+    assert farm.reader.status().wheels == 0
+    living.set_status("little", "active")
+    farm.until(lambda: farm.page("little").status_code == 200)
+    living.remove("little")
+    farm.until(lambda: farm.page("little").status_code == 404)
+    assert farm.reader.status().wheels == 0
+
+
+def test_a_project_that_pip_misses_is_built_once(following, living):
+    for name in ("wanted", "other"):
+        living.add(name, f"{name}-1.0.tar.gz")
+    farm = following(follow="list", scope="requested")
+    with farm.master._database.read() as session:
+        farm.until(lambda: len(session.scalars(select(PypiProject.id)).all()) == 2)
+    for name in ("wanted", "wanted", "absent"):
+        assert farm.page(name, **{"User-Agent": agent()}).status_code == 404
+    assert farm.page("other").status_code == 404  # not asked by pip
+    lease = farm.lease(wait_s=20)
+
+    assert lease.project == "wanted"
+    assert [job.state for job in farm.reader.jobs()] == [JobState.LEASED]
+
+
+def test_a_master_stops_at_once_though_pypi_hangs(following, living):
+    living.add("little", "little-1.0.tar.gz")
+    farm = following(follow="watch", watch="little")
+    lock = living._lock
+    with lock:  # PyPI answers nobody
+        farm.until(lambda: True)
+        begin = time.monotonic()
+        farm.master.stop()
+        stopped_s = time.monotonic() - begin
+    assert stopped_s < 15
