@@ -34,9 +34,6 @@ from piwheels_node.master.running.service import Master
 _RETRY_DELAY_S = 0.25
 """There is no other builder that could do better; the one that failed waits four times as long."""
 
-_POLL_S = 2.0
-"""That a builder may try again what it failed at is announced by nobody, and here somebody waits for it."""
-
 
 class Standalone:
     """A farm of one machine, as a context: it serves and builds from entry to exit.
@@ -95,7 +92,6 @@ class Standalone:
                 workshop,
                 slots=self.settings.builder.slots or slots(),
                 observer=self.observer,
-                poll_s=_POLL_S,
             )
             closing.callback(builder.stop)
             builder.start()

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """From a lease to a report, over real HTTP, with the client that builders use; old leases open nothing."""
 
+import contextlib
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import httpx
@@ -168,6 +170,16 @@ def test_a_builder_that_waits_gets_a_new_job_at_once(farm_of_one):
     waiting.join(5)
     assert got[0][0].project == "little"
     assert got[0][1] - asked < 0.9, "sooner than the poll looks by itself"
+
+
+def test_who_waits_gets_what_it_avoided_as_soon_as_that_is_over(tmp_path, pypi):
+    farm = FarmOfOne(tmp_path / "master", pypi, retry_delay_s=0.3)
+    with contextlib.closing(farm), ThreadPoolExecutor() as pool:
+        farm.failed(farm.leased(), reason=FailureReason.FETCH_FAILED)
+
+        again = pool.submit(farm.lease, wait_s=25).result(timeout=15)
+
+        assert farm.job(again).attempts == 2
 
 
 def test_a_wait_ends_after_its_time(farm_of_one):

@@ -51,6 +51,9 @@ HEALTH_EVERY_S = 10.0
 MAX_LOG_PART_BYTES = 4 << 20
 _BATCH_BYTES = 1 << 20
 
+_NOT_BEFORE_S = 0.05
+"""What is over at a time is over just after it."""
+
 LeaseToken = Annotated[str, Header(alias="X-Lease-Token", min_length=16, max_length=64)]
 Offset = Annotated[int, Query(ge=0, le=2**63 - 1)]
 
@@ -121,6 +124,8 @@ async def lease(wanted: LeaseRequest, request: Request, here: Here, builder: The
             left_s = deadline - time.monotonic()
             if left_s <= 0:
                 break
+            if found.again_s is not None:
+                left_s = min(left_s, found.again_s + _NOT_BEFORE_S)
             await ticket.wait(left_s, for_jobs=found.may_lease)
             if await request.is_disconnected():
                 break  # nobody would hear of the job

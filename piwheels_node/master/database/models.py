@@ -319,6 +319,7 @@ class JobAvoidance(Model):
     """A builder that shall not get a job for a while: it failed there, or was refused."""
 
     __tablename__ = "job_avoidance"
+    __table_args__ = (Index(None, "builder_id", "until_at"),)
 
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), primary_key=True)
     builder_id: Mapped[int] = mapped_column(ForeignKey("builder.id"), primary_key=True)

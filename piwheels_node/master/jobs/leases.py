@@ -29,6 +29,7 @@ from piwheels_node.master.database.models import (
     BuilderEvent,
     BuilderTarget,
     Job,
+    JobAvoidance,
     Project,
     PypiFile,
     Release,
@@ -68,6 +69,12 @@ _ASKED: Any = (  # SQLAlchemy 2.0 and 2.1 type so many columns differently
 )
 _SUBJECT = Statement(_ASKED)
 _TAKEN = Statement(publish.taken_names_of(bindparam("release")))
+_AVOIDS_UNTIL = Statement(
+    select(JobAvoidance.until_at)
+    .where(JobAvoidance.builder_id == bindparam("builder"), JobAvoidance.until_at > bindparam("now"))
+    .order_by(JobAvoidance.until_at)
+    .limit(literal_column("1"))
+)
 _READY = Statement(
     select(Job.id)
     .join(TargetRow, Job.target_id == TargetRow.id)
@@ -78,11 +85,16 @@ _READY = Statement(
 
 @dataclass(frozen=True)
 class Look:
-    """What a builder that looked for a job found. `more`: there are others of the target in question."""
+    """What a builder that looked for a job found.
+
+    `more`: there are others of the target in question. `again_s`: after so long it may have one that it
+    avoids until then; None: there is none.
+    """
 
     lease: Lease | None = None
     may_lease: bool = True
     more: bool = False
+    again_s: float | None = None
 
 
 def hello(session: Session, builder_id: int, told: Hello, now: datetime, settings: Settings) -> bool:
@@ -185,7 +197,11 @@ def look(
         )
         if claimed is not None:
             lease = _message(session, claimed.job_id, claimed.token, settings)
-    return Look(lease, may_lease, more_of is not None and _has_ready(session, more_of))
+    again_s = None
+    if may_lease and lease is None:
+        for (until_at,) in working(session).fast(_AVOIDS_UNTIL, {"builder": speaker.id, "now": now}):
+            again_s = (until_at - now).total_seconds()
+    return Look(lease, may_lease, more_of is not None and _has_ready(session, more_of), again_s)
 
 
 def limits(settings: Settings) -> Limits:
