@@ -20,7 +20,7 @@ BIN := .venv/bin
 TRIXIE := .venv-trixie/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup apt-run apt-test run test test-newest test-trixie test-armhf lint format bench fresh clean
+.PHONY: help setup apt-run apt-test run test test-newest test-trixie test-armhf test-roots lint format bench fresh clean
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -79,6 +79,10 @@ fresh:  ## `make run test` in a fresh clone on a fresh Debian, as root and as a 
 test-armhf:  ## wheels made by the real builder in a Debian for armhf, emulated (root, qemu, mmdebstrap)
 	@tools/apt-packages bubblewrap mmdebstrap qemu-user-static
 	tests/system/armhf/run
+
+test-roots:  ## a build root of Debian trixie, and real packages built there with what they lack (mmdebstrap)
+	@tools/apt-packages bubblewrap mmdebstrap
+	TEST_ROOTS=$${TEST_ROOTS:-1} $(BIN)/pytest -v tests/system/test_roots_real.py
 
 clean:  ## remove what was made here, the farm of `make run` included
 	rm -rf .venv .venv-trixie build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
