@@ -54,6 +54,14 @@ def debian_packages(
     return found
 
 
+def find(sonames: Iterable[str], arch: str, directories: Sequence[str] = ()) -> dict[str, Path]:
+    """Where this machine has each library; what is not in the answer is missing here."""
+    wanted, here = set(sonames), Path("/")
+    if not wanted:
+        return {}
+    return {**_cached(wanted, _FLAGS.get(arch), here), **_in_directories(wanted, directories, here)}
+
+
 def _in_directories(sonames: set[str], directories: Sequence[str], root: Path) -> dict[str, Path]:
     """What lies in the directories that the wheel names; the first one wins."""
     places: dict[str, Path] = {}

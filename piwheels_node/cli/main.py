@@ -23,6 +23,7 @@ from piwheels_node.core.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Nod
 _COMMANDS = {
     "build": ("piwheels_node.cli.build:command", "Ask a running master for wheels, and wait for them."),
     "builder": ("piwheels_node.cli.builder:group", "This machine as a builder of a master: join, run."),
+    "libs": ("piwheels_node.cli.libs:group", "Shared libraries that wheels need, and their Debian packages."),
     "master": ("piwheels_node.cli.master:group", "A master, its builders and its join tokens."),
     "pip": (
         "piwheels_node.cli.pip:group",

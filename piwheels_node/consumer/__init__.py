@@ -5,8 +5,9 @@
     uv_config                the same for uv
     switch                   both, on and off, and what was changed where
     trust                    making this machine believe a master's own certificate
-    environment, libraries   which installed wheels lack shared libraries, and whose those are
-    index                    what an index says of a project
+    index, pages             which index is meant, and what it says of a project
+    environment, libraries   which installed wheels lack shared libraries
+    debian                   which packages would bring them, by apt
     doctor, checks           what is wrong with this machine, and what would mend it
     report                   how it stands: the lines of `status`
 
