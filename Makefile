@@ -20,7 +20,7 @@ BIN := .venv/bin
 TRIXIE := .venv-trixie/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup apt-run apt-test run test test-newest test-trixie test-armhf test-roots lint format bench fresh clean
+.PHONY: help setup apt-run apt-test run test test-newest test-trixie test-armhf test-roots lint format bench fresh deb test-deb test-vm clean
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -80,10 +80,22 @@ test-armhf:  ## wheels made by the real builder in a Debian for armhf, emulated 
 	@tools/apt-packages bubblewrap mmdebstrap qemu-user-static
 	tests/system/armhf/run
 
+deb:  ## the Debian package, built and looked at by lintian in a clean trixie, into dist/ (root, mmdebstrap)
+	@tools/apt-packages mmdebstrap
+	tools/deb dist
+
+test-deb: deb  ## the package installed, reconfigured, upgraded, purged; its services under systemd (root)
+	@tools/apt-packages iproute2
+	tests/system/debian/run dist/piwheels-node_*_all.deb
+
+test-vm: deb  ## builds under the hardened unit with real control groups, in a virtual machine (root, qemu)
+	@tools/apt-packages qemu-system-x86
+	tests/system/debian/vm dist/piwheels-node_*_all.deb
+
 test-roots:  ## a build root of Debian trixie, and real packages built there with what they lack (mmdebstrap)
 	@tools/apt-packages bubblewrap mmdebstrap
 	TEST_ROOTS=$${TEST_ROOTS:-1} $(BIN)/pytest -v tests/system/test_roots_real.py
 
 clean:  ## remove what was made here, the farm of `make run` included
-	rm -rf .venv .venv-trixie build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-trixie build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	rm -rf $(DATA)

@@ -3,6 +3,7 @@
 
     log_to_journal()        standard error is the journal's: what is logged goes there whole, with its fields
     job_fields(...)         `extra=` of a log line about a job: PACKAGE, VERSION, JOB
+    starts_by_itself(role)  whether somebody must be told how to run the service
     service = Service()     ready, status, well, stopping: to systemd, where it started us, else to nobody
 
 The watchdog ends a service that has not said for WatchdogSec= that it is well. So `well` is called from the
@@ -17,6 +18,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 try:
@@ -25,6 +27,18 @@ except ImportError:
     daemon = journal = None
 
 IDENTIFIER = "piwheels-node"
+_SYSTEMD = Path("/run/systemd/system")
+_UNITS = (Path("/etc/systemd/system"), Path("/usr/lib/systemd/system"))
+
+
+def starts_by_itself(role: str) -> bool:
+    """True where systemd runs the service of a role as soon as there is something to serve or to build for.
+
+    So it is where the Debian package is installed, for the directory that root uses by default.
+    """
+    name = f"piwheels-{role}.path"
+    units = [place / name for place in _UNITS if (place / name).exists()]
+    return _SYSTEMD.is_dir() and bool(units) and units[0].resolve() != Path(os.devnull)
 
 
 def job_fields(project: str, version: str, job_id: int) -> dict[str, str]:

@@ -97,3 +97,28 @@ def test_a_terminal_is_no_journal(library, monkeypatch):
 )
 def test_a_level_is_a_priority_of_the_journal(level, priority):
     assert notify._priority(getattr(logging, level)) == priority
+
+
+@pytest.fixture
+def units(monkeypatch, tmp_path):
+    """Where systemd runs, and where its units are: the administrator's, then the package's."""
+    for name in ("run", "etc", "usr"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(notify, "_SYSTEMD", tmp_path / "run")
+    monkeypatch.setattr(notify, "_UNITS", (tmp_path / "etc", tmp_path / "usr"))
+    return tmp_path
+
+
+def test_a_service_starts_by_itself_where_its_unit_is(units):
+    assert not notify.starts_by_itself("builder")
+
+    (units / "usr" / "piwheels-builder.path").touch()
+    assert notify.starts_by_itself("builder")
+    assert not notify.starts_by_itself("master")
+
+
+def test_a_masked_service_does_not_start_by_itself(units):
+    (units / "usr" / "piwheels-builder.path").touch()
+    (units / "etc" / "piwheels-builder.path").symlink_to(os.devnull)
+
+    assert not notify.starts_by_itself("builder")

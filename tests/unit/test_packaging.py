@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import configparser
 import re
-import tomllib
 from pathlib import Path
 
 import click
@@ -16,6 +15,7 @@ from piwheels_node.builder.confine.sandbox import BUILD_ACCOUNTS
 from piwheels_node.cli.lazy import LazyGroup
 from piwheels_node.cli.main import group
 from piwheels_node.cli.master.init import ACCOUNT
+from piwheels_node.consumer import pip_config, uv_config
 from piwheels_node.core.errors import NodeError
 from piwheels_node.core.places import BUILDER, MEMBERSHIP, OPERATOR_KEY
 
@@ -145,10 +145,17 @@ def test_a_service_that_fails_does_nothing_to_the_machine(path):
 # --- files of others -----------------------------------------------------------------------------------
 
 
-def test_the_file_for_uv_is_one_that_uv_can_read():
-    text = (ROOT / "etc/uv.toml").read_text().replace("@INDEX@", "https://farm.example/simple/")
+URL = "https://farm.example/simple/"
 
-    assert tomllib.loads(text)["index"][0]["url"] == "https://farm.example/simple/"
+
+def test_the_file_for_pip_is_the_one_that_pip_enable_makes():
+    assert (ROOT / "etc/pip.conf").read_bytes().replace(b"@INDEX@", URL.encode()) == pip_config.own_file(URL)
+
+
+def test_the_file_for_uv_is_the_one_that_pip_enable_makes():
+    made = (ROOT / "etc/uv.toml").read_bytes().replace(b"@INDEX@", URL.encode())
+
+    assert made == uv_config.own_file(URL, trusts_system=False)
 
 
 # --- what the package may leave out --------------------------------------------------------------------

@@ -18,6 +18,7 @@ from piwheels_node.client import MasterClient
 from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.errors import MasterError, UsageError
 from piwheels_node.core.messages import BuilderView
+from piwheels_node.notify import starts_by_itself
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
@@ -55,7 +56,10 @@ def join(url: str, token: str, name: str | None, data: Path) -> None:
             " another certificate, made by `master init --name HOST`, would do.",
             err=True,
         )
-    click.echo(f"To build: {_run(data)}", err=True)
+    if os.geteuid() == 0 and data == default_data_directory() and starts_by_itself("builder"):
+        click.echo("It builds as piwheels-builder.service: systemctl status piwheels-builder", err=True)
+    else:
+        click.echo(f"To build: {_run(data)}", err=True)
 
 
 @click.command("leave", epilog="Example: sudo piwheels-node builder leave")

@@ -37,6 +37,7 @@ from piwheels_node.master.running.certificate import (
 )
 from piwheels_node.master.running.keyfiles import keep_key, make_directory
 from piwheels_node.master.running.service import Master
+from piwheels_node.notify import starts_by_itself
 
 ACCOUNT = "piwheels-node"
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - a master is there for others; its API asks for keys
@@ -195,7 +196,10 @@ def _say(
     run = f"{'sudo ' if settings_file else ''}piwheels-node master run{place}"
     if not settings_file:
         run += f" --host {master.host} --port {master.port}"
-    click.echo(f"\nTo serve:\n\n    {run}\n", err=True)
+    if settings_file and starts_by_itself("master"):
+        click.echo("\nIt serves as piwheels-master.service: systemctl status piwheels-master\n", err=True)
+    else:
+        click.echo(f"\nTo serve:\n\n    {run}\n", err=True)
     if token is None:
         click.echo(f"For a join token, while it runs: piwheels-node master token new{place}", err=True)
         return

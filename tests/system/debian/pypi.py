@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A home-made PyPI with two packages, for the services of the package under test: quick builds, slow never ends.
+"""A home-made PyPI with two packages, for the services of the package: quick builds, slow never ends.
 
-    python3 pypi.py DIR     writes its index-url to DIR/index-url, and serves until it is ended
+python3 pypi.py DIR     writes its index-url to DIR/index-url, and serves until it is ended
 """
 
 from __future__ import annotations
