@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from piwheels_node.builder.confine.gate import Gate
+from piwheels_node.builder.confine.written import by_this_thread
 from piwheels_node.builder.halt import Halt
 from piwheels_node.builder.hooks import Hooks, StoppedError, Usage, bounded
 from piwheels_node.builder.inspect import Wheel, inspect
@@ -60,6 +61,14 @@ class Record:
     evidence: str | None = None
     evidence_line: int | None = None
     wheel: Wheel | None = None
+    fetched_bytes: int | None = None
+    "What we ourselves have written on disks for it: archives, the source, the environment."
+
+    @property
+    def written_bytes(self) -> int | None:
+        """What the build wrote on disks; None: the kernel does not count it. What pip wrote is not in it."""
+        told = [one for one in (self.fetched_bytes, self.usage.written_bytes) if one is not None]
+        return sum(told) if told else None
 
 
 class Build:
@@ -87,6 +96,15 @@ class Build:
 
     def run(self) -> Record:
         """Take all steps; the record has a wheel or a reason. Raises StoppedError."""
+        before = by_this_thread()
+        try:
+            return self._run()
+        finally:
+            after = by_this_thread()
+            if before is not None and after is not None:
+                self.record.fetched_bytes = max(0, after - before)
+
+    def _run(self) -> Record:
         with self.log_path.open("xb", buffering=0) as log:  # nothing is left to write when the disk is full
             hooks = Hooks(self.workshop, self.lease, log=log, stop=self.stop, pause=self.pause)
             self.record.usage = hooks.usage

@@ -18,7 +18,7 @@ from typing import IO, Any
 from piwheels_node.builder.caches.compiled import MOUNTED, Results
 from piwheels_node.builder.caches.environment import Environment
 from piwheels_node.builder.confine.gate import Gate
-from piwheels_node.builder.confine.limits import build_memory_bytes, compilers, hard_processes
+from piwheels_node.builder.confine.limits import build_memory_bytes, compilers, hard_processes, is_large
 from piwheels_node.builder.confine.watch import Bounds, Run
 from piwheels_node.builder.diagnosis import diagnose
 from piwheels_node.builder.files import open_plain, remove_tree
@@ -32,6 +32,7 @@ from piwheels_node.core.messages import Lease
 _ANSWER_BYTES = 1 << 20
 _FIRST_LINE_BYTES = 500
 _PIECE_BYTES = 1 << 20
+_MOST_WRITTEN_BYTES = 1 << 50
 _DISK_CHECK_S = 5.0
 _MEMORY_CHECK_S = 1.0
 _OLDEST_ZIP_TIME = 315532800  # 1980-01-01: a zip cannot say anything earlier
@@ -48,6 +49,8 @@ class Usage:
 
     cpu_s: float = 0.0
     peak_memory_bytes: int = 0
+    written_bytes: int | None = None
+    "On disks; None: the kernel does not count it."
 
 
 class Hooks:
@@ -73,8 +76,10 @@ class Hooks:
         self.results: Results | None = None
         self.layers = NO_LAYERS
         self._entered_at = 0
-        self._memory_bytes = build_memory_bytes(workshop.settings.builder, workshop.sandbox.machine_bytes())
-        self._cores = compilers(workshop.settings.builder, self._memory_bytes)
+        settings, machine_bytes = workshop.settings.builder, workshop.sandbox.machine_bytes()
+        alone = is_large(settings, lease.memory_bytes, machine_bytes)
+        self._memory_bytes = build_memory_bytes(settings, machine_bytes, alone=alone)
+        self._cores = compilers(settings, self._memory_bytes)
 
     @property
     def inside(self) -> Path:
@@ -193,13 +198,16 @@ class Hooks:
 
     def _add_usage(self, run: Run) -> None:
         """What was seen from outside, and what the hook says, which package code could have written."""
-        cpu_s, peak = run.cpu_s, run.peak_memory_bytes
+        cpu_s, peak, written = run.cpu_s, run.peak_memory_bytes, run.written_bytes
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             with open_plain(self.inside / "usage.json") as file:
                 used = json.loads(file.read(_ANSWER_BYTES))
             cpu_s = bounded(used["cpu_s"], 1e9) if cpu_s is None else cpu_s
             peak = max(peak, int(bounded(used["peak_memory_bytes"], self._memory_bytes)))
+            if "written_bytes" in used:
+                written = max(written or 0, int(bounded(used["written_bytes"], _MOST_WRITTEN_BYTES)))
         self.usage.cpu_s += cpu_s or 0.0
+        self.usage.written_bytes = written if written is None else written + (self.usage.written_bytes or 0)
         self.usage.peak_memory_bytes = max(self.usage.peak_memory_bytes, peak)
 
     def _answer(self, action: str) -> dict[str, Any]:

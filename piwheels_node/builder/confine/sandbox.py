@@ -201,6 +201,7 @@ class Sandbox:
                 duration_s=time.monotonic() - started,
                 peak_memory_bytes=confined.memory.peak_bytes,
                 cpu_s=group.cpu_s() if group else None,
+                written_bytes=watch.written_bytes,
             )
 
     @property

@@ -20,6 +20,7 @@ from piwheels_node.builder.confine.disk import Disk
 from piwheels_node.builder.confine.gate import Gate
 from piwheels_node.builder.confine.memory import Memory
 from piwheels_node.builder.confine.processes import Family
+from piwheels_node.builder.confine.written import by_processes
 from piwheels_node.core.failure import FailureReason
 
 _WAKE_S = 0.25
@@ -31,7 +32,8 @@ _READ_BYTES = 1 << 16
 class Run:
     """How one run in the sandbox ended. `reason` is set where a limit ended it, `stopped` where we did.
 
-    `cpu_s` is None where only package code itself can tell.
+    `cpu_s` is None where only package code itself can tell. `written_bytes`, on disks, is what there was when
+    we last looked, and None where the kernel does not count it.
     """
 
     exit_code: int
@@ -40,6 +42,7 @@ class Run:
     duration_s: float
     peak_memory_bytes: int = 0
     cpu_s: float | None = None
+    written_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Watch:
         self.pause = pause
         self.stopped = False
         self.exit_code = -1
+        self.written_bytes: int | None = None
         self._stood_s = 0.0
         self._started = self._spoke = self._look_at = self._now()
 
@@ -101,6 +105,7 @@ class Watch:
         try:
             reason = self._follow()
         finally:
+            self._count_written(self.confined.family.numbers())
             self.exit_code = self.confined.kill()
             self.log.flush()
         if reason is None and not self.stopped and self.confined.memory.ended(self.exit_code):
@@ -145,6 +150,7 @@ class Watch:
 
     def _looked(self, now: float) -> FailureReason | None:
         processes = self.confined.family.numbers()
+        self._count_written(processes)
         if self.confined.memory.look(processes):
             return FailureReason.OUT_OF_MEMORY
         if self.confined.family.threads > self.bounds.processes:
@@ -153,6 +159,12 @@ class Watch:
             return FailureReason.OUT_OF_DISK
         self._look_at = now + self.confined.memory.wait_s
         return None
+
+    def _count_written(self, processes: list[int]) -> None:
+        """What they have written; less than before where some have ended that nobody waited for."""
+        now = by_processes(processes)
+        if now is not None:
+            self.written_bytes = max(now, self.written_bytes or 0)
 
     def _now(self) -> float:
         """Seconds of a clock that rests while the sandbox stands still."""

@@ -15,6 +15,7 @@ The request is the second argument, the answer is written to /build/answer.json,
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -69,8 +70,16 @@ def write(path: str, content: dict[str, Any]) -> None:
 
 
 def usage() -> dict[str, Any]:
-    """Processor time of this process and all it waited for, and the peak of the largest (getrusage(2))."""
+    """What this process and all it waited for have used: processor, memory of the largest, disk (proc(5))."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    with contextlib.suppress(OSError), open("/proc/self/io") as file:
+        counted = dict(line.split(": ") for line in file)
+        written = int(counted["write_bytes"]) - int(counted["cancelled_write_bytes"])
+        return {**_times(used), "written_bytes": max(0, written)}
+    return _times(used)
+
+
+def _times(used: list[resource.struct_rusage]) -> dict[str, Any]:
     return {
         "cpu_s": sum(one.ru_utime + one.ru_stime for one in used),
         "peak_memory_bytes": max(one.ru_maxrss for one in used) * 1024,

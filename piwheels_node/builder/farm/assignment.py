@@ -196,6 +196,7 @@ class Assignment:
             steps=record.steps,
             cpu_s=record.usage.cpu_s,
             peak_memory_bytes=record.usage.peak_memory_bytes,
+            written_bytes=record.written_bytes,
             environment=self.workshop.describe(record.requirements, record.layers),
             wheel=claim,
             log=self._rest_of_log(),
