@@ -82,6 +82,8 @@ class Workshop:
         self._extra_index_url = extra_index_url
         self._certificates = certificates
         root.mkdir(parents=True, exist_ok=True)
+        self._views = root / "views"
+        remove_tree(self._views)  # what a builder left that was killed
         self.downloads = Downloads(root / "downloads", stop, certificates)
         self._layers, self._lists = Shelf(root / "layers", deep=True), Shelf(root / "apt", deep=True)
         self._furnish(HOST, interpreter)
@@ -122,7 +124,7 @@ class Workshop:
             max_age_s=settings.cache.resolve_max_age_s,
         )
         most = settings.builder.layer_max_bytes
-        self.layers = LayerStore(tree, apt, self._layers, self.root / "views", max_bytes=most)
+        self.layers = LayerStore(tree, apt, self._layers, self._views, max_bytes=most)
         self.why_no_layers = self._why_no_layers()
 
     def _why_no_layers(self) -> str | None:

@@ -88,7 +88,10 @@ class LayerStore:
     """Layers for the builds in one root; several threads and processes may share the shelf."""
 
     def __init__(self, tree: Tree, apt: Apt, shelf: Shelf, views: Path, *, max_bytes: int) -> None:
-        """`views` is a directory for mount points, `max_bytes` what one build's packages may be to fetch."""
+        """`views` is a directory for what lasts as long as a build: mount points, packages on their way.
+
+        `max_bytes` is what one build's packages may be to fetch.
+        """
         self.tree = tree
         self.apt = apt
         self.shelf = shelf
@@ -136,7 +139,8 @@ class LayerStore:
 
     def _hold(self, packages: Sequence[Package], halt: Halt, closing: ExitStack) -> list[Layer]:
         """The layers of packages, kept until `closing` ends; what is not there is fetched, all at once."""
-        with tempfile.TemporaryDirectory(prefix="fetch-", dir=self.views.parent) as directory:
+        self.views.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="fetch-", dir=self.views) as directory:
             fetched = Path(directory)
             fetched.chmod(0o755)  # apt fetches as an account of its own
             absent = [one for one in packages if not (self.shelf.root / one.sha256 / _SEAL).exists()]
