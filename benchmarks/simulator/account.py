@@ -66,7 +66,7 @@ _STORY: dict[tuple[str, EventKind], str] = {
 }
 """What may follow what: where a job stands, an event, and where it stands then."""
 
-_LASTING = frozenset({EventKind.STEP, EventKind.RAISED})
+_LASTING = frozenset({EventKind.STEP, EventKind.RAISED, EventKind.PROPOSED, EventKind.EQUIPPED})
 _END = {
     JobState.BUILT: EventKind.BUILT,
     JobState.FAILED: EventKind.FAILED,
