@@ -9,7 +9,7 @@
     environment, libraries   which installed wheels lack shared libraries
     debian                   which packages would bring them, by apt
     doctor, checks           what is wrong with this machine, and what would mend it
-    report                   how it stands: the lines of `status`
+    report, roles            how it stands: the lines of `status`
 
 Nothing in here imports the master's or the builder's packages.
 """
