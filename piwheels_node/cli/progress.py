@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from piwheels_node.cli.results import Result, describe
+from piwheels_node.cli.results import Result, describe, waiting_words
 from piwheels_node.cli.text import harmless
 from piwheels_node.core.jobs import Step
 from piwheels_node.core.messages import BuildRequest, JobView, Lease, ReportAnswer
@@ -87,6 +87,10 @@ class PlainProgress(_News):
         """A job has come to a step."""
         if step:
             self._say(project, version, step.value)
+
+    def waits(self, job: JobView) -> None:
+        """A job waits for another one, or for a build with more Debian packages."""
+        self._say(job.project, job.version, waiting_words(job))
 
     def ended(self, result: Result) -> None:
         """A request has its result."""
@@ -156,6 +160,11 @@ class LiveProgress(_News):
             if row.state not in _STEPS:
                 row.since = time.monotonic()
             row.state = step.value
+
+    def waits(self, job: JobView) -> None:
+        """A job waits for another one, or for a build with more Debian packages."""
+        with self._lock:
+            self._row(job.project, job.version).state = waiting_words(job)
 
     def ended(self, result: Result) -> None:
         """A request has its result."""

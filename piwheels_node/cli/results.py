@@ -39,6 +39,10 @@ class Result:
     reason: FailureReason | None = None
     captured: str | None = None
     debian_package: str | None = None
+    fix: int | None = None
+    "The rule that is proposed for it."
+    packages: tuple[str, ...] = ()
+    "The Debian packages that were added."
     wheel: str | None = None
     size_bytes: int | None = None
     duration_s: float = 0.0
@@ -61,6 +65,9 @@ class Progress(Protocol):
 
     def moved(self, project: str, version: str, step: Step | None) -> None:
         """The job has come to a step."""
+
+    def waits(self, job: JobView) -> None:
+        """The job waits for another one, or for a build with more Debian packages."""
 
     def ended(self, result: Result) -> None:
         """A request has its result."""
@@ -99,6 +106,8 @@ def ask_and_follow(
             now = client.job(job.job_id)
             if steps and now.state is JobState.LEASED:
                 progress.moved(now.project, now.version, now.step)
+            elif now.state is JobState.BLOCKED or (now.rounds and now.state is JobState.READY):
+                progress.waits(now)
             if now.state.is_final:
                 del jobs[number]
                 end(number, _of_job(now))
@@ -153,10 +162,22 @@ def describe(result: Result) -> Text:
     return Text(harmless(" ".join(filter(None, words))), style="red")
 
 
+def waiting_words(job: JobView) -> str:
+    """What a job waits for: `waits for job 7`, or `again, with libffi-dev`."""
+    if job.blocked_on is not None:
+        return f"waits for job {job.blocked_on}, which builds what it needs"
+    return f"again, with {', '.join(job.packages)}" if job.packages else "again"
+
+
 def explain(result: Result) -> str | None:
     """What to know, or to do, about a failure; None where there is nothing to add."""
     if result.outcome is not Outcome.FAILED:
         return None
+    if result.debian_package and result.fix is not None:
+        return (
+            f"sudo apt install {result.debian_package}, then ask again; or add it for this project's builds "
+            f"alone: piwheels-node master fixes accept {result.fix}"
+        )
     if result.debian_package:
         return f"sudo apt install {result.debian_package}, then ask again"
     return result.message or (result.reason.sentence if result.reason else None)
@@ -213,6 +234,8 @@ def _of_job(job: JobView) -> Result:
         reason=build.reason,
         captured=build.captured,
         debian_package=build.debian_package,
+        fix=job.fix,
+        packages=tuple(build.packages),
         wheel=build.wheel,
         size_bytes=build.size_bytes,
         duration_s=round(build.duration_s, 3),

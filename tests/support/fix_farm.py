@@ -25,14 +25,15 @@ from piwheels_node.standalone import Standalone
 class Farm:
     """What a test does with a farm: offer an sdist, have it built, look at the outcome."""
 
-    def __init__(self, data, pypi, **builder):
+    def __init__(self, data, pypi, *, layers=False, **builder):
+        """`layers`: Debian packages are added to builds; not from the mirror of whoever runs the tests."""
         self.data = data
         self.pypi = pypi
         settings = Settings()
         self.settings = dataclasses.replace(
             settings,
             pypi=dataclasses.replace(settings.pypi, index_url=pypi.index_url, max_age_s=0.0),
-            builder=dataclasses.replace(BuilderSettings(), **builder),
+            builder=dataclasses.replace(BuilderSettings(), layers=layers, **builder),
         )
         self.running = None
         self.client = None
