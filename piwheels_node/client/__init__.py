@@ -5,6 +5,7 @@
     pinning      which certificate is believed; join tokens
     working      what a builder says: hello, lease, heartbeat, log, wheel, report
     asking       what people ask: builds, status, builders, orders, join tokens
+    planning     ... about following PyPI: how far, what is to be built, what is skipped
 
 One method for each endpoint of `/api/v1`, with the messages of `core.messages`; errors are those of
 `core.errors`. It must not import the master or the builder.
@@ -13,13 +14,14 @@ One method for each endpoint of `/api/v1`, with the messages of `core.messages`;
 from __future__ import annotations
 
 from piwheels_node.client.asking import AskingClient
+from piwheels_node.client.planning import PlanningClient
 from piwheels_node.client.transport import UploadStoppedError
 from piwheels_node.client.working import WorkingClient
 
 __all__ = ["MasterClient", "UploadStoppedError"]
 
 
-class MasterClient(WorkingClient, AskingClient):
+class MasterClient(WorkingClient, AskingClient, PlanningClient):
     """Talks to the master at `url`, with a builder's or an operator's `key`, or none for reading.
 
     `session` tells this process of a builder from any other with the same key; `certificate` (PEM) is the

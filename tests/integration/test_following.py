@@ -9,14 +9,19 @@ import time
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from fix_master import FarmOfOne
 from sqlalchemy import select
 
+from piwheels_node.cli.master import group
+from piwheels_node.cli.master.popularity import read_names
+from piwheels_node.core.errors import UsageError
 from piwheels_node.core.jobs import JobState, Outcome
 from piwheels_node.core.settings import PypiSettings
 from piwheels_node.core.targets import Target
 from piwheels_node.master.database.models import PypiProject
 from piwheels_node.master.index.misses import MOST, Misses, wanted_by
+from piwheels_node.master.running import following as running
 
 X86 = Target.parse("cp311-linux_x86_64-debian12")
 ARM = Target.parse("cp313-linux_armv7l-debian13")
@@ -85,8 +90,9 @@ class Following(FarmOfOne):
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def following(request, tmp_path, living):
+def following(request, tmp_path, living, monkeypatch):
     """Makes a master that follows, with settings, on a database of each kind."""
+    monkeypatch.setattr(running, "_LOOK_S", 0.05)
     made = []
 
     def make(**settings):
@@ -149,3 +155,89 @@ def test_a_master_stops_at_once_though_pypi_hangs(following, living):
         farm.master.stop()
         stopped_s = time.monotonic() - begin
     assert stopped_s < 15
+
+
+@pytest.fixture
+def commands(following, living, tmp_path):
+    """A master that watches two projects, and what its operator types."""
+    living.add("little", "little-1.0.tar.gz")
+    living.add("little", "little-2.0.tar.gz")
+    living.add("little", "little-2.0-py3-none-any.whl")
+    living.add("other", "other-1.0.tar.gz")
+    farm = following(follow="watch", watch="little other")
+    key = tmp_path / "key"
+    key.write_text(farm.keys["operator"])
+
+    def call(*words, code=0):
+        options = ["--master", farm.url, "--key-file", str(key)]
+        done = CliRunner().invoke(group, [*words, *options], standalone_mode=False)
+        if done.exception is not None and not code:
+            raise done.exception
+        return done.output
+
+    call.farm = farm
+    return call
+
+
+def test_an_operator_sees_what_is_planned_and_why_not_and_changes_it(commands):
+    told = json.loads(commands("sync", "--all", "--json"))
+    assert (told["follow"], told["projects"], told["waiting"]) == ("watch", 2, 0)
+    commands.farm.until(lambda: json.loads(commands("sync", "--json"))["walks"][0]["done"])
+    told = json.loads(commands("explain", "Little", "--json"))
+    assert [(one["version"], one["targets"][0]["verdict"]) for one in told["releases"]] == [
+        ("2.0", "covered"),
+        ("1.0", "under-way"),
+    ]
+    assert "PyPI has little-2.0-py3-none-any.whl" in commands("explain", "little==2.0")
+
+    assert "too old" in commands("skip", "little<2", "--reason", "too old")
+    farm = commands.farm
+    assert "skipped by" in commands("explain", "little==1.0")
+    farm.until(lambda: farm.reader.project("little").jobs[0].state is JobState.CANCELLED)
+    assert "job" in commands("request", "little==1.0", "--target", str(X86))
+    assert "too old" in commands("unskip", "little")
+    assert "Nothing is skipped" in commands("skip")
+    assert commands.farm.reader.project("little").jobs[0].state is JobState.READY
+
+
+def test_what_was_built_is_built_once_more_when_an_operator_wants_it(commands):
+    farm = commands.farm
+    commands("request", "little==1.0", "--target", str(X86))
+    lease = farm.lease(wait_s=20)
+    farm.hand_in(lease, farm.wheel("little", "1.0"))
+    assert "queued again" in commands("rebuild", "little==1.0")
+    again = farm.lease(wait_s=20)
+
+    assert (again.job_id, again.taken_names) == (lease.job_id, ["little-1.0-py3-none-any.whl"])
+    assert "not ended" in commands("rebuild", "little==1.0")
+
+
+def test_a_list_of_the_most_wanted_moves_them_forward(commands, tmp_path):
+    farm = commands.farm
+    commands.farm.until(lambda: json.loads(commands("sync", "--json"))["walks"])
+    farm.until(lambda: len(farm.reader.jobs(JobState.READY)) == 2)
+    (tmp_path / "top.json").write_text('{"rows": [{"project": "Other"}, {"project": "absent"}]}')
+    assert "2 names were read; 1 of these" in commands("popularity", "load", str(tmp_path / "top.json"))
+    (other,) = [job for job in farm.reader.jobs() if job.project == "other"]
+    farm.until(lambda: "raised" in [event.kind for event in farm.reader.events(other.job_id)])
+
+    assert farm.lease().project == "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a\n\nB # why\na\n", ["a", "B"]),
+        ('["a", {"name": "b"}, 7, null]', ["a", "b"]),
+        ('{"rows": [{"project": "a", "download_count": 7}]}', ["a"]),
+        ("", []),
+    ],
+)
+def test_lists_of_names_are_read_in_several_shapes(text, names):
+    assert read_names(text) == names
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": 1}', "[" * 100_000])
+def test_other_json_is_no_list_of_names(text):
+    with pytest.raises(UsageError):
+        read_names(text)

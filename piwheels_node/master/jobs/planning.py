@@ -125,7 +125,7 @@ def plan_project(  # noqa: PLR0917 - in the order in which they come to be
     """
     newest = _newest(project)
     made = 0
-    _spare(session, project, farm, found)
+    _look_at_waiting(session, row, project, farm, found)
     for version, verdicts in sorted(found.items(), reverse=True):
         builds = {target: one.sdist for target, one in verdicts.items() if isinstance(one, Build)}
         if not builds:
@@ -137,17 +137,7 @@ def plan_project(  # noqa: PLR0917 - in the order in which they come to be
             for file in session.scalars(select(PypiFile).where(PypiFile.release_id == release.id))
         }
         for target, sdist in builds.items():
-            soon = (
-                priority
-                if priority is not None
-                else urgency(
-                    sdist.uploaded_at,
-                    farm.now,
-                    popularity=row.popularity if row else None,
-                    is_newest=version == newest,
-                    is_pre=version.is_prerelease,
-                )
-            )
+            soon = _soon(row, version, sdist.uploaded_at, farm, newest) if priority is None else priority
             target_id = farm.targets[target]
             job, is_new = queue.enqueue(
                 session,
@@ -166,7 +156,25 @@ def plan_project(  # noqa: PLR0917 - in the order in which they come to be
     return made
 
 
-def _spare(session: Session, project: ProjectFiles, farm: Farm, found: Outlook) -> None:
+def _soon(
+    row: PypiProject | None,
+    version: Version,
+    uploaded_at: datetime | None,
+    farm: Farm,
+    newest: Version | None,
+) -> int:
+    return urgency(
+        uploaded_at,
+        farm.now,
+        popularity=row.popularity if row else None,
+        is_newest=version == newest,
+        is_pre=version.is_prerelease,
+    )
+
+
+def _look_at_waiting(
+    session: Session, row: PypiProject | None, project: ProjectFiles, farm: Farm, found: Outlook
+) -> None:
     """Cancel what waits though no job is needed; what is needed is built from the sdist that is best now."""
     waiting = session.scalars(
         select(Job)
@@ -182,6 +190,7 @@ def _spare(session: Session, project: ProjectFiles, farm: Farm, found: Outlook) 
         .with_for_update(of=Job)
     ).all()
     versions = {project.spelling(version): version for version in found}
+    newest = _newest(project)
     for job in waiting:
         version, target = versions.get(job.release.version), Target.parse(job.target.name)
         if version is None or target not in found[version]:
@@ -190,6 +199,10 @@ def _spare(session: Session, project: ProjectFiles, farm: Farm, found: Outlook) 
         if isinstance(verdict, Covered | Refused | Made | Unwanted):
             queue.cancel(session, job, farm.now, why=NOT_NEEDED)
             continue
+        soon = _soon(row, version, job.sdist.uploaded_at, farm, newest)
+        if soon > job.priority:
+            queue.record(session, job.id, EventKind.RAISED, farm.now, priority=soon, before=job.priority)
+            job.priority = soon
         best = plan(project.releases[version], target, force=farm.scope is Scope.EVERYTHING)
         if isinstance(best, Build) and best.sdist.filename != job.sdist.filename:
             release = store_release(session, project, version)
