@@ -23,6 +23,10 @@ from piwheels_node.core.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, Nod
 _COMMANDS = {
     "build": ("piwheels_node.cli.build:command", "Ask a running master for wheels, and wait for them."),
     "builder": ("piwheels_node.cli.builder:group", "This machine as a builder of a master: join, run."),
+    "doctor": (
+        "piwheels_node.cli.doctor:command",
+        "What is wrong with this machine, and what would mend it.",
+    ),
     "libs": ("piwheels_node.cli.libs:group", "Shared libraries that wheels need, and their Debian packages."),
     "master": ("piwheels_node.cli.master:group", "A master, its builders and its join tokens."),
     "pip": (
@@ -33,6 +37,7 @@ _COMMANDS = {
         "piwheels_node.cli.standalone:command",
         "Master and builder on this machine: build, and serve.",
     ),
+    "status": ("piwheels_node.cli.status:command", "What this machine is, and how it stands."),
 }
 
 _PATIENCE_S = 5.0
