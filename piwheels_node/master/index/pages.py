@@ -4,7 +4,8 @@
     read_project -> Listing -> render -> Page -> PageCache
 
 PEP 691 (JSON), 503 and 629 (HTML), 592 (yanked), 658 and 714 (metadata beside the wheel), 700 (size,
-upload time, versions). The form of the HTML is frozen by PEP 833; there is no `tracks` (PEP 708 was
+upload time, versions); in `_libraries`, a name that PEP 691 leaves to indexes, the shared libraries that a
+wheel needs from Debian packages. The form of the HTML is frozen by PEP 833; there is no `tracks` (PEP 708 was
 rejected), and the status of projects (PEP 792) comes with following PyPI. This module knows the tables,
 and no HTTP beyond the names of content types.
 """
@@ -15,8 +16,9 @@ import gzip
 import html
 import json
 import re
-from collections import OrderedDict
-from dataclasses import dataclass
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -24,10 +26,13 @@ from urllib.parse import quote
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from piwheels_node.master.database.models import Build, Job, Project, PypiFile, Release, Wheel
+from piwheels_node.master.database.models import Build, Job, Project, PypiFile, Release, Wheel, WheelLibrary
 from piwheels_node.master.index.negotiation import FORMS, JSON
 
 API_VERSION = "1.4"
+_C_LIBRARY = "libc6"
+"""Everybody has it."""
+
 _HASH = "([0-9a-f]{64})"
 _HASHES_IN_JSON = rf'","hashes":{{"sha256":"{_HASH}"}},[^{{}}]*"core-metadata":{{"sha256":"{_HASH}"}}'
 _HASHES_IN_HTML = f'#sha256={_HASH}" data-core-metadata="sha256={_HASH}"'
@@ -37,7 +42,10 @@ _PAGE_OVERHEAD_BYTES = 600
 
 @dataclass(frozen=True)
 class ListedWheel:
-    """A published wheel, as a page shows it. `yanked` is None, or the reason that PyPI gives."""
+    """A published wheel, as a page shows it. `yanked` is None, or the reason that PyPI gives.
+
+    `libraries`: soname -> Debian package, as on the machine that built it; without the C library's.
+    """
 
     filename: str
     version: str
@@ -47,6 +55,7 @@ class ListedWheel:
     requires_python: str | None
     published_at: datetime
     yanked: str | None
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,26 @@ def read_project(session: Session, name: str) -> Listing:
         .where(Project.name == name, Wheel.withdrawn_at.is_(None))
         .order_by(Wheel.filename)
     )
-    return Listing(name, serial or 0, tuple(ListedWheel(*row) for row in rows))
+    libraries = _libraries(session, name)
+    wheels = (ListedWheel(*row, libraries.get(row.filename, {})) for row in rows)
+    return Listing(name, serial or 0, tuple(wheels))
+
+
+def _libraries(session: Session, name: str) -> dict[str, dict[str, str]]:
+    """What the wheels of a project need: file name -> soname -> Debian package."""
+    rows = session.execute(
+        select(Wheel.filename, WheelLibrary.soname, WheelLibrary.debian_package)
+        .join_from(WheelLibrary, Wheel, WheelLibrary.wheel_id == Wheel.id)
+        .join(Release, Wheel.release_id == Release.id)
+        .join(Project, Release.project_id == Project.id)
+        .where(Project.name == name, Wheel.withdrawn_at.is_(None), WheelLibrary.debian_package.is_not(None))
+        .order_by(WheelLibrary.soname)
+    )
+    found: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for filename, soname, package in rows:
+        if package is not None and package != _C_LIBRARY:
+            found[filename][soname] = package
+    return found
 
 
 def read_names(session: Session) -> list[str]:
@@ -141,6 +169,8 @@ def _project_json(listing: Listing) -> str:
         }
         if wheel.requires_python:
             file["requires-python"] = wheel.requires_python
+        if wheel.libraries:
+            file["_libraries"] = dict(wheel.libraries)
         files.append(file)
     versions = sorted({wheel.version for wheel in listing.wheels})
     return _as_json({"name": listing.name, "versions": versions, "files": files})
