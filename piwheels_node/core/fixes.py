@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 
-_DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}")
+_DEBIAN_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,98}[a-z0-9+]")
 
 
 class FixState(Enum):
@@ -41,6 +41,8 @@ _USED = frozenset({FixState.TRYING, FixState.WORKS})
 
 def is_debian_name(text: str) -> bool:
     """True for what Debian policy 5.6.7 allows as the name of a package; 100 characters at most.
+
+    None that ends with a `-`: apt would take the package away. There is none.
 
     >>> is_debian_name("libstdc++6"), is_debian_name("-o"), is_debian_name("a b")
     (True, False, False)

@@ -17,7 +17,7 @@ LeaseToken = Annotated[str, Field(min_length=16, max_length=64)]
 Amount = Annotated[int, Field(ge=0, le=2**63 - 1)]
 """What a database can store."""
 
-DebianPackage = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$", max_length=100)]
+DebianPackage = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]*[a-z0-9+]$", max_length=100)]
 """The name of a Debian package, as Debian policy 5.6.7 has it."""
 
 PACKAGES_AT_MOST = 32
