@@ -250,3 +250,8 @@ def test_the_mirror_is_that_of_this_machines_apt():
     lines = sources("trixie")
     assert all(line.startswith("deb ") and line.endswith(" main") for line in lines)
     assert any(line.split()[2] == "trixie" for line in lines)
+
+
+def test_a_machine_whose_apt_has_no_lists_yet_has_a_mirror_all_the_same(monkeypatch):
+    monkeypatch.setattr("piwheels_node.builder.roots.making._listed", list)
+    assert any(line.split()[2] == "trixie" for line in sources("trixie"))

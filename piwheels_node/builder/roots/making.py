@@ -42,6 +42,8 @@ _WORD = re.compile(r"[a-z0-9][a-z0-9+.-]*")
 _PACKAGES = ("build-essential", "ca-certificates", "pkg-config", "python3-dev")
 """What a Raspberry Pi OS Lite has for building, and a build needs."""
 
+_ORIGINS = frozenset({"Debian", "Raspbian"})
+_LIST = re.compile(r"^'([^']+/)dists/([^']+)/InRelease' ", re.MULTILINE)
 _TAKEN = ("usr", "etc", "var/lib/dpkg")
 _BOUNDS = Bounds(size_bytes=16 << 30, members=2_000_000)
 _ABOUT, _PART = "root.json", ".part-"
@@ -290,19 +292,7 @@ def sources(release: str, mirror: str = "") -> list[str]:
     """
     if mirror:
         return [f"deb {mirror} {release} main"]
-    listed = []
-    for line in _output(
-        [
-            "apt-get",
-            "indextargets",
-            "--format",
-            "$(ORIGIN)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)",
-            "Identifier: Packages",
-        ]
-    ).splitlines():
-        origin, url, suite, component = (*line.split("|"), "", "", "")[:4]
-        if component == "main" and origin in {"Debian", "Raspbian", "$(ORIGIN)", ""}:
-            listed.append((url, suite))
+    listed = _listed() or _named()
     own = next((suite for _, suite in listed if "-" not in suite and "/" not in suite), None)
     if own is None:
         raise NodeError(
@@ -313,6 +303,22 @@ def sources(release: str, mirror: str = "") -> list[str]:
     suffixes = {suite.removeprefix(own): url for url, suite in listed if suite.startswith(own)}
     kept = {suffix: url for suffix, url in suffixes.items() if suffix in {"", "-updates", "-security"}}
     return [f"deb {url} {release}{suffix} main" for suffix, url in sorted(kept.items())]
+
+
+def _listed() -> list[tuple[str, str]]:
+    """Where this machine's apt has lists of Debian from, by what the lists say of themselves: URL, suite."""
+    form = "$(ORIGIN)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
+    found = []
+    for line in _output(["apt-get", "indextargets", "--format", form, "Identifier: Packages"]).splitlines():
+        origin, url, suite, component = (*line.split("|"), "", "", "")[:4]
+        if component == "main" and origin in _ORIGINS:
+            found.append((url, suite))
+    return found
+
+
+def _named() -> list[tuple[str, str]]:
+    """Where apt would fetch lists from, where it has none yet: URL, suite; its first sources come first."""
+    return _LIST.findall(_output(["apt-get", "update", "--print-uris", "-o", "Debug::NoLocking=true"]))
 
 
 def _own_arch() -> str:
