@@ -18,7 +18,7 @@ from piwheels_node.core.settings import ENVIRONMENT_PREFIX
 NO_SETTINGS = os.path.dirname(__file__)
 """A directory without any."""
 
-COMMANDS = ["build", "builder", "master", "standalone"]
+COMMANDS = ["build", "builder", "doctor", "libs", "master", "pip", "standalone", "status"]
 HEAVY = {"alembic", "elftools", "fastapi", "httpx", "pydantic", "rich", "sqlalchemy", "starlette", "uvicorn"}
 
 
