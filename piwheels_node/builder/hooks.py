@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import signal
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from piwheels_node.core.messages import Lease
 _ANSWER_BYTES = 1 << 20
 _FIRST_LINE_BYTES = 500
 _PIECE_BYTES = 1 << 20
+_ILLEGAL_INSTRUCTION = 128 + signal.SIGILL  # as bubblewrap tells it, like a shell
 _MOST_WRITTEN_BYTES = 1 << 50
 _DISK_CHECK_S = 5.0
 _MEMORY_CHECK_S = 1.0
@@ -137,16 +139,22 @@ class Hooks:
             raise BuildError(run.reason, self._limit(run.reason))
         if run.exit_code != 0:
             self._blame_bubblewrap(started_at)
-            raise self._diagnosed()
+            raise self._diagnosed(run.exit_code)
         return run, self._answer(action)
 
-    def _diagnosed(self) -> BuildError:
-        """What the log says since the room was entered; the line is counted from the log's beginning."""
+    def _diagnosed(self, exit_code: int) -> BuildError:
+        """What the log says since the room was entered; the line is counted from the log's beginning.
+
+        A backend that the processor stopped says nothing any more; its exit code does.
+        """
         with Path(self.log.name).open("rb") as log:
             lines_before = log.read(self._entered_at).count(b"\n")
             found = diagnose(iter(lambda: log.read(_PIECE_BYTES), b""))
         self.evidence_line = found.evidence_line and found.evidence_line + lines_before
-        return BuildError(found.reason, captured=found.captured, evidence=found.evidence)
+        reason = found.reason
+        if reason is FailureReason.UNKNOWN and exit_code == _ILLEGAL_INSTRUCTION:
+            reason = FailureReason.ILLEGAL_INSTRUCTION
+        return BuildError(reason, captured=found.captured, evidence=found.evidence)
 
     def _blame_bubblewrap(self, started_at: int) -> None:
         """Raise where it was bubblewrap that failed: it speaks first, and then the hook leaves no usage.

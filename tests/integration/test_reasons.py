@@ -144,3 +144,11 @@ def test_a_failure_of_no_known_kind_shows_the_end_of_the_log(farm, tmp_path):
 
     assert failed(job).reason is Reason.UNKNOWN
     assert "no idea" in farm.log(job)
+
+
+def test_a_backend_that_the_processor_stops_is_told_by_its_exit_code(farm, tmp_path):
+    setup = "import os, signal; os.kill(os.getpid(), signal.SIGILL)"
+
+    build = failed(farm.build(make_sdist(tmp_path, "tiny", "1.0", setup=setup)))
+
+    assert build.reason is Reason.ILLEGAL_INSTRUCTION
