@@ -73,13 +73,14 @@ def test_the_environment_of_a_build_names_its_root_and_its_layers(layered):
     assert with_layers.environment_id != layered.workshop.describe([], ["a=2"]).environment_id
 
 
-@pytest.mark.parametrize("name", ["nobody-has-this", "libtiny-dev-"])
-def test_a_package_that_is_none_fails_the_build_with_its_name(tmp_path, layered, name):
-    done = layered.build(make_sdist(tmp_path, "tiny", "1.0"), packages=[name])
-    assert (done.reason, done.record.captured) == (FailureReason.LAYER_FAILED, name)
+def test_a_package_that_is_none_fails_the_build_with_its_name(tmp_path, layered):
+    done = layered.build(make_sdist(tmp_path, "tiny", "1.0"), packages=["nobody-has-this"])
+    assert (done.reason, done.record.captured) == (FailureReason.LAYER_FAILED, "nobody-has-this")
 
 
-@pytest.mark.parametrize("name", ["--option", "lib.*", "libtiny-dev=2", "../x", "A", "~nlibtiny", ""])
+@pytest.mark.parametrize(
+    "name", ["--option", "lib.*", "libtiny-dev-", "libtiny-dev=2", "../x", "A", "~nlibtiny", ""]
+)
 def test_apt_is_told_nothing_but_names(layered, name):
     with pytest.raises(BuildError) as refused, layered.workshop.lay([name], Halt()):
         pass
