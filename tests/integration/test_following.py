@@ -182,7 +182,9 @@ def commands(following, living, tmp_path):
 def test_an_operator_sees_what_is_planned_and_why_not_and_changes_it(commands):
     told = json.loads(commands("sync", "--all", "--json"))
     assert (told["follow"], told["projects"], told["waiting"]) == ("watch", 2, 0)
-    commands.farm.until(lambda: json.loads(commands("sync", "--json"))["walks"][0]["done"])
+    commands.farm.until(
+        lambda: [one["done"] for one in json.loads(commands("sync", "--json"))["walks"]] == [True]
+    )
     told = json.loads(commands("explain", "Little", "--json"))
     assert [(one["version"], one["targets"][0]["verdict"]) for one in told["releases"]] == [
         ("2.0", "covered"),
