@@ -217,7 +217,7 @@ class _Work:
             return
         if change.what == _CERTIFICATE:
             _remove(self.root, path, change.directories)
-            trust.renew(self.root)
+            trust.renew(self.root, without=True)
             self.changed.append(f"{path} is taken away")
             return
         is_own = pip_config.is_own_file if change.what == _PIP else uv_config.is_own_file

@@ -36,14 +36,23 @@ def check(root: Path) -> None:
         )
 
 
-def renew(root: Path) -> None:
-    """Let the system's list be made anew; raises NodeError. Another root than / has its own time for that."""
+def renew(root: Path, *, without: bool = False) -> None:
+    """Let the system's list be made anew; raises NodeError. Another root than / has its own time for that.
+
+    `without`: a certificate is gone; only `--fresh` takes away the links to it.
+    """
     if root != Path("/"):
         return
     check(root)
     program = shutil.which(_PROGRAM, path="/usr/sbin:/sbin:/usr/bin") or _PROGRAM
     try:
-        subprocess.run([program], check=True, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        subprocess.run(
+            [program, *(["--fresh"] if without else [])],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+        )
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or str(error)
         raise NodeError(
