@@ -237,7 +237,8 @@ def pip(on: Patient) -> Iterator[Finding]:
     hint = "sudo piwheels-node pip enable"
     if decided and decided.source.kind is not Kind.SYSTEM:
         hint = f"add {on.url} there, if you want its wheels"
-    yield Finding("pip", Severity.WARNING, f"pip does not ask {on.url}", where, hint)
+    bad = Severity.NOTE if on.roles and "consumer" not in on.roles else Severity.WARNING
+    yield Finding("pip", bad, f"pip does not ask {on.url}", where, hint)
 
 
 def uv(on: Patient) -> Iterator[Finding]:

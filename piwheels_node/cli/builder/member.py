@@ -56,6 +56,8 @@ def join(url: str, token: str, name: str | None, data: Path) -> None:
             " another certificate, made by `master init --name HOST`, would do.",
             err=True,
         )
+    else:
+        click.echo("To let pip here use its index: sudo piwheels-node pip enable", err=True)
     if os.geteuid() == 0 and data == default_data_directory() and starts_by_itself("builder"):
         click.echo("It builds as piwheels-builder.service: systemctl status piwheels-builder", err=True)
     else:

@@ -143,6 +143,8 @@ def patient(tmp_path):
         (checks.pip, {"usr/bin/pip": "", "etc/pip.conf": PIP}, CONSUMER, OK, None),
         (checks.pip, {"etc/pip.conf": PIP}, CONSUMER, NOTE, None),
         (checks.pip, {"usr/bin/pip3": ""}, CONSUMER, WARNING, None),
+        (checks.pip, {"usr/bin/pip3": ""}, frozenset(), WARNING, None),
+        (checks.pip, {"usr/bin/pip3": ""}, frozenset({"builder"}), NOTE, None),
         (checks.pip, {"usr/bin/pip": "", "etc/pip.conf": "[global"}, CONSUMER, PROBLEM, "/etc/pip.conf"),
         (checks.uv, {}, CONSUMER, NOTE, None),
         (checks.uv, {"etc/uv/uv.toml": "x ="}, CONSUMER, PROBLEM, "/etc/uv/uv.toml"),
