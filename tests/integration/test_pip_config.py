@@ -246,3 +246,24 @@ def test_who_may_not_write_is_told_to_use_sudo(machine, shelf):
     assert done.returncode == 3
     assert "try: call it with sudo" in done.stderr
     machine.etc.chmod(0o755)
+
+
+def test_who_has_joined_a_master_gets_its_index_without_naming_it(machine):
+    data = machine.home / "data"
+    (data / "membership").mkdir(parents=True)
+    joined = {"url": "https://farm.test:8443", "name": "pi", "key": "secret", "certificate": None}
+    (data / "membership" / "master.json").write_text(json.dumps(joined))
+    machine.node("pip", "enable", "--data", str(data))
+
+    assert (
+        "extra-index-url = https://farm.test:8443/simple/\n" in (machine.etc / "xdg/pip/pip.conf").read_text()
+    )
+    told = machine.run(sys.executable, "-m", "pip", "config", "debug", PIP_INDEX_URL="").stdout
+    assert "global.extra-index-url: https://farm.test:8443/simple/" in told
+
+
+def test_without_a_master_it_is_the_public_index(machine):
+    machine.node("pip", "enable", "--data", str(machine.home))
+
+    assert b"www.piwheels.org/simple/" in machine.files()["xdg/pip/pip.conf"]
+    assert b"secret" not in b"".join(machine.files().values())
