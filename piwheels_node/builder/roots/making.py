@@ -47,7 +47,10 @@ _LIST = re.compile(r"^'([^']+/)dists/([^']+)/InRelease' ", re.MULTILINE)
 _TAKEN = ("usr", "etc", "var/lib/dpkg")
 _BOUNDS = Bounds(size_bytes=16 << 30, members=2_000_000)
 _ABOUT, _PART = "root.json", ".part-"
-_SAID_LINES = 5
+_SAID_LINES = 3
+_SAID_BYTES = 500
+_CANNOT_RUN = re.compile(r"cannot be executed|arch-test|qemu", re.IGNORECASE)
+_CANNOT_MAP = re.compile(r"subuid|subgid|newuidmap|uidmap|unprivileged|unshare", re.IGNORECASE)
 _TIMEOUT_S = 60
 
 
@@ -231,14 +234,8 @@ def _bootstrap(about: MadeRoot, directory: Path, say: Callable[[str], None]) -> 
     """Have mmdebstrap make the root as an archive, and unpack that as it comes."""
     if not shutil.which("mmdebstrap"):
         raise NodeError("mmdebstrap is not installed", hint="sudo apt install mmdebstrap")
-    command = ["mmdebstrap", "--format=tar", "--variant=apt", f"--architectures={about.arch}"]
-    command += [f"--include={','.join([*_PACKAGES, *about.packages])}"]
-    command += ['--aptopt=Acquire::Languages "none"', '--aptopt=APT::Install-Recommends "false"']
-    command += ["--dpkgopt=force-unsafe-io"]
-    command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man", "info")]
-    command += [about.release, "-", *sources(about.release, about.mirror)]
     with subprocess.Popen(
-        command,
+        _mmdebstrap(about),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -249,40 +246,61 @@ def _bootstrap(about: MadeRoot, directory: Path, say: Callable[[str], None]) -> 
         last: list[str] = []
         hearing = threading.Thread(target=_hear, args=(process.stderr, say, last), daemon=True)
         hearing.start()
+        why = ""
         try:
             unpack(process.stdout, directory, halt=Halt(), bounds=_BOUNDS, only=_TAKEN)
-            code = process.wait()
         except BuildError as error:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait()
-            hearing.join(_TIMEOUT_S)
-            raise _not_made(about, last, error.what) from error
+            why = error.what
         except BaseException:
-            os.killpg(process.pid, signal.SIGTERM)  # it unmounts and removes what it has made so far
+            os.killpg(process.pid, signal.SIGTERM)  # somebody wants it to end now
             raise
+        finally:
+            process.stdout.close()
+            code = _end(process)
         hearing.join(_TIMEOUT_S)
     if code != 0:
-        raise _not_made(about, last, f"mmdebstrap ended with {code}")
+        why = f"mmdebstrap ended with {code}"
+    if why:
+        raise _not_made(about, last, why)
     link_tops(directory)
 
 
+def _mmdebstrap(about: MadeRoot) -> list[str]:
+    command = ["mmdebstrap", "--format=tar", "--variant=apt", f"--architectures={about.arch}"]
+    command += [f"--include={','.join([*_PACKAGES, *about.packages])}"]
+    command += ['--aptopt=Acquire::Languages "none"', '--aptopt=APT::Install-Recommends "false"']
+    command += ["--dpkgopt=force-unsafe-io"]
+    command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "locale", "man", "info")]
+    return [*command, about.release, "-", *sources(about.release, about.mirror)]
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """Let mmdebstrap end by itself: it removes what it has made and mounted. Its exit code."""
+    try:
+        return process.wait(_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGTERM)
+        return process.wait()
+
+
 def _hear(stream: IO[bytes], say: Callable[[str], None], last: list[str]) -> None:
+    """Pass on what mmdebstrap says, and keep the newest of it: of errors, where there were any."""
     for line in stream:
         text = line.decode(errors="replace").strip()
         if text:
-            last[:] = [*last, text][-_SAID_LINES:]
+            errors = [one for one in [*last, text] if one.startswith("E: ")]
+            last[:] = (errors or [*last, text])[-_SAID_LINES:]
             say(text)
 
 
 def _not_made(about: MadeRoot, last: Sequence[str], why: str) -> NodeError:
-    hint = "the last lines above say why"
-    if about.arch != _own_arch():
+    said = " / ".join(last)[-_SAID_BYTES:]
+    hint = "what it said above tells why; --mirror URL names another mirror"
+    if _CANNOT_RUN.search(said):
         hint = f"programs for {about.arch} must run here: sudo apt install qemu-user-static arch-test"
-    elif os.geteuid() != 0:
-        hint = "as an ordinary user this needs: sudo apt install uidmap"
-    return NodeError(
-        f"the build root '{about.name}' could not be made: {why}", where=" / ".join(last)[-500:], hint=hint
-    )
+    elif os.geteuid() != 0 and _CANNOT_MAP.search(said):
+        hint = "an ordinary user needs: sudo apt install uidmap"
+    return NodeError(f"the build root '{about.name}' could not be made: {why}", where=said, hint=hint)
 
 
 def sources(release: str, mirror: str = "") -> list[str]:
