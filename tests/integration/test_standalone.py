@@ -227,7 +227,7 @@ def test_a_failure_is_tried_again_where_another_environment_may_help(
     data = open_tmp_path / "farm"
     with Farm(data, pypi) as farm:
         farm.build(make_sdist(open_tmp_path, "tiny", "1.0", setup=setup))
-    monkeypatch.setattr(Workshop, "environment_id", lambda _: "another")
+    monkeypatch.setattr(Workshop, "environment_id", lambda *_: "another")
 
     with Farm(data, pypi) as farm:
         farm.wait(farm.ask("tiny"))
@@ -239,7 +239,7 @@ def test_a_failure_is_tried_again_where_another_environment_may_help(
 
 def test_a_package_that_was_installed_meanwhile_is_noticed_without_a_restart(farm, tmp_path, monkeypatch):
     farm.build(make_sdist(tmp_path, "tiny", "1.0", setup="raise SystemExit('no')"))
-    monkeypatch.setattr(Workshop, "environment_id", lambda _: "another")
+    monkeypatch.setattr(Workshop, "environment_id", lambda *_: "another")
     farm.build(make_sdist(tmp_path, "other", "1.0"))  # whoever comes for the next job says so
 
     job = farm.wait(farm.ask("tiny"))
