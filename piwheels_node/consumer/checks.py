@@ -18,7 +18,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from piwheels_node.consumer import pip_files, uv_config
-from piwheels_node.consumer.pip_files import Kind, Surroundings
+from piwheels_node.consumer.pip_files import Kind, Surroundings, same_index
 from piwheels_node.sensors import Sensors
 
 _BUILT_AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -250,7 +250,8 @@ def uv(on: Patient) -> Iterator[Finding]:
     elif view.uses(on.url) and view.strategy != uv_config.STRATEGY:
         what = "uv may take older releases from the index than PyPI has"
         hint = f'index-strategy = "{uv_config.STRATEGY}"'
-        yield Finding("uv", Severity.WARNING, what, view.files[-1].name, hint)
+        where = next(file.name for file in view.files if any(same_index(on.url, url) for url in file.urls))
+        yield Finding("uv", Severity.WARNING, what, where, hint)
     elif view.uses(on.url):
         yield Finding("uv", Severity.OK, f"uv asks {on.url}")
     else:

@@ -55,7 +55,7 @@ class Machine:
         self.pypi = pypi
 
     def run(self, *words, stdin=None, **environ):
-        kept = {key: os.environ[key] for key in ("PATH", "LANG", "LD_LIBRARY_PATH") if key in os.environ}
+        kept = {key: os.environ[key] for key in ("PATH", "LANG", "PYTHONPATH") if key in os.environ}
         told = {
             "HOME": str(self.home),
             "PIP_INDEX_URL": self.pypi.index_url,

@@ -71,12 +71,13 @@ def node(tmp_path):
     (etc / "hosts").write_text("127.0.0.1 localhost\n")
     if Path("/etc/ssl/openssl.cnf").exists():
         shutil.copy("/etc/ssl/openssl.cnf", etc / "ssl")
+    kept = {key: os.environ[key] for key in ("PATH", "PYTHONPATH") if key in os.environ}
     confined = ["bwrap", "--dev-bind", "/", "/", "--bind", etc, "/etc", "--bind", share, "/usr/local/share"]
 
     def node(*words):
         return subprocess.run(
             [*confined, "--die-with-parent", "--", *words],
-            env={"HOME": str(home), "PATH": os.environ["PATH"], "PIWHEELS_NODE_SETTINGS": os.devnull},
+            env={**kept, "HOME": str(home), "PIWHEELS_NODE_SETTINGS": os.devnull},
             capture_output=True,
             text=True,
             check=False,

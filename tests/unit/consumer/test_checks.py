@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -153,7 +154,7 @@ def patient(tmp_path):
             {"etc/uv/uv.toml": f'[[index]]\nurl = "{URL}"'},
             CONSUMER,
             WARNING,
-            "/home/pi/.config/uv/uv.toml",
+            "/etc/uv/uv.toml",
         ),
     ],
 )
@@ -235,3 +236,15 @@ def test_the_roles_of_a_machine_are_told_by_its_files(patient, tmp_path, files, 
     patient(files)
 
     assert roles_of(tmp_path / "data", tmp_path) == roles
+
+
+def test_every_check_is_in_the_page_of_the_consumer():
+    root = Path(checks.__file__).parents[2]
+    sources = "".join(Path(module.__file__).read_text() for module in (checks, doctor))
+    table = (root / "docs" / "consumer.md").read_text().split("| check |")[1]
+
+    named = set(re.findall(r"Finding\(\s*\"([a-z-]+)\"", sources))
+    assert len(named) > 10
+    assert (
+        set(re.findall(r"`([a-z-]+)`", "".join(re.findall(r"^\| (`[^|]+)\|", table, re.MULTILINE)))) == named
+    )
