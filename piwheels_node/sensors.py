@@ -16,12 +16,15 @@ only the standard library and `core`.
 from __future__ import annotations
 
 import contextlib
+import platform
 import re
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
+from piwheels_node import __version__
 from piwheels_node.core.messages import Health
 
 _PROCESSOR_ZONE = re.compile(r"cpu|soc|core|pkg|package", re.IGNORECASE)
@@ -59,6 +62,7 @@ class Sensors:
             throttled=throttled,
             undervoltage=undervoltage,
             paused_itself=paused_itself,
+            versions=_versions(),
         )
 
     def memory_bytes(self, name: str) -> int | None:
@@ -140,3 +144,9 @@ def _number(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+@cache
+def _versions() -> dict[str, str]:
+    kernel = platform.release()
+    return {"piwheels-node": __version__, "python": platform.python_version(), "kernel": kernel[:100]}

@@ -152,6 +152,8 @@ class Health(Message):
     throttled: bool | None = None
     undervoltage: bool | None = None
     paused_itself: Annotated[str | None, Field(max_length=500)] = None
+    versions: Annotated[dict[str, Annotated[str, Field(max_length=100)]], Field(max_length=20)] = {}
+    "Of piwheels-node, of Python and of the kernel: what may be another one after the next start."
 
 
 class Heartbeat(Message):

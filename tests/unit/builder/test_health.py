@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 
 import pytest
 
+from piwheels_node import __version__
 from piwheels_node.builder.machine.health import slots
 from piwheels_node.sensors import Sensors
 
@@ -63,7 +65,7 @@ def test_a_pi_tells_everything(machine):
 def test_what_a_machine_does_not_tell_is_unknown(machine):
     health = machine({"proc/meminfo": "nonsense"}).health()
 
-    known = health.model_dump(exclude={"at", "disk_free_bytes"}, exclude_none=True)
+    known = health.model_dump(exclude={"at", "disk_free_bytes", "versions"}, exclude_none=True)
     assert known == {}
 
 
@@ -156,3 +158,5 @@ def test_this_machine_can_be_read(tmp_path):
 
     assert health.load_1m is not None
     assert health.memory_available_bytes > 0
+    assert health.versions["piwheels-node"] == __version__
+    assert health.versions["kernel"] == os.uname().release
