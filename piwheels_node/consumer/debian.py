@@ -4,7 +4,7 @@
     1. what the index says, as it was on the machine that built the wheel
     2. the name that Debian Policy 8.1 gives: libfoo.so.3 is in libfoo3, libfoo-2.0.so.0 in libfoo-2.0-0;
        since time_t grew (2024) some have t64 at the end
-    3. a table of the others (`data/sonames.tsv`), made from Debian's Contents indexes
+    3. a table of the others (`data/sonames.tsv`), made from Debian's Contents indexes by `tools/sonames.py`
 
 A name counts only where apt knows a package of it, so a machine of another release gets its own.
 Nothing is fetched here, and apt-file is not needed. This module imports only the standard library and `core`.
@@ -26,16 +26,20 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9.+-]+")
 _TIMEOUT_S = 120
 
 
+def by_policy(soname: str) -> list[str]:
+    """The names that Debian Policy 8.1 gives to a library's package; t64 may follow. None for odd sonames."""
+    found = _SONAME.fullmatch(soname)
+    if not found:
+        return []
+    version = found["version"] or found["dashed"]
+    plain = found["name"].lower().replace("_", "-")
+    spelled = dict.fromkeys((plain, re.sub(r"-(?=\d)", "", plain)))
+    return [f"{name}{'-' if name[-1].isdigit() else ''}{version}" for name in spelled]
+
+
 def candidates(soname: str, hint: str | None = None) -> list[str]:
     """Packages that might have a library, the likeliest first."""
-    names = [hint] if hint else []
-    found = _SONAME.fullmatch(soname)
-    if found:
-        version = found["version"] or found["dashed"]
-        plain = found["name"].lower().replace("_", "-")
-        spelled = (plain, re.sub(r"-(?=\d)", "", plain))
-        names += [f"{name}{'-' if name[-1].isdigit() else ''}{version}" for name in spelled]
-    names += _table().get(soname, ())
+    names = [*([hint] if hint else []), *by_policy(soname), *_table().get(soname, ())]
     both = [spelling for name in names for spelling in (name, f"{name}t64", name.removesuffix("t64"))]
     return [name for name in dict.fromkeys(both) if _PACKAGE.fullmatch(name)]
 

@@ -183,7 +183,6 @@ def test_pip_installs_from_it_without_an_option_and_disable_takes_it_back(machin
         "-m",
         "pip",
         "install",
-        "--dry-run",
         "--no-cache-dir",
         "--target",
         "t",
@@ -194,7 +193,8 @@ def test_pip_installs_from_it_without_an_option_and_disable_takes_it_back(machin
     assert machine.run(*install, **calm).returncode != 0
     machine.node("pip", "enable", "--index", shelf.url)
     done = machine.run(*install, **calm)
-    assert "Would install little-1.0" in done.stdout, done.stderr
+    assert "Successfully installed little-1.0" in done.stdout, done.stderr
+    assert (machine.home / "t" / "little.py").exists()
     assert ("127.0.0.1:1/other" in done.stdout) == (OTHER in files.values())
     said = json.loads(machine.node("pip", "status", "--json").stdout)
     assert said["index"] == shelf.index_url
@@ -206,14 +206,16 @@ def test_pip_installs_from_it_without_an_option_and_disable_takes_it_back(machin
 
 @pytest.mark.skipif(not UV, reason="uv is not here")
 def test_uv_installs_from_it_without_an_option(machine, shelf):
-    install = [UV, "pip", "install", "--dry-run", "--python", sys.executable, "little"]
+    install = [UV, "pip", "install", "--python", sys.executable, "--target", "t", "little"]
 
     assert machine.run(*install).returncode != 0
     machine.node("pip", "enable", "--index", shelf.url)
     done = machine.run(*install)
     assert "little==1.0" in done.stderr, done.stderr
+    assert (machine.home / "t" / "little.py").exists()
     assert json.loads(machine.node("pip", "status", "--json").stdout)["uv"]["asks"]
     machine.node("pip", "disable")
+    shutil.rmtree(machine.home / "t")
     assert machine.run(*install).returncode != 0
 
 
