@@ -60,7 +60,7 @@ test-trixie: apt-test .venv-trixie/ready
 	$(TRIXIE)/pytest -n 2 -m "not pypi" $(addprefix --ignore=tests/,$(ONCE))
 
 bench: setup  ## jobs here against pip wheel and uv build, in one run
-	$(BIN)/python benchmarks/build.py
+	$(BIN)/python benchmarks/build.py --quick
 
 .venv/ready: setup.cfg pyproject.toml
 	@tools/apt-packages python3-venv
