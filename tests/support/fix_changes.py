@@ -324,6 +324,9 @@ class _Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.pypi = pypi
 
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed is no news."""
+
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     server: _Server
