@@ -3,10 +3,11 @@
 
     python benchmarks/follow.py --events 100000 --kills 50
 
-A home-made PyPI (`tests/support/fix_changes.py`) plays a change log with deletions, yanks, renames, quarantine
-and malformed names, answers with errors, cut off or with old pages, and lets events become visible late. A
-follower in a process of its own is killed (SIGKILL) at random moments and started again. In the end its database is
-compared, project by project and job by job, with that of a first reading. Exit code 1 where they differ.
+A home-made PyPI (`tests/support/fix_changes.py`) plays a change log with deletions, yanks, renames,
+quarantine and malformed names, answers with errors, cut off or with old pages, and lets events become visible
+late. A follower in a process of its own is killed (SIGKILL) at random moments and started again. In the end
+its database is compared, project by project and job by job, with that of a first reading. Exit code 1 where
+they differ.
 """
 
 from __future__ import annotations
