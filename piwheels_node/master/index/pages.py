@@ -6,8 +6,8 @@
 PEP 691 (JSON), 503 and 629 (HTML), 592 (yanked), 658 and 714 (metadata beside the wheel), 700 (size,
 upload time, versions); in `_libraries`, a name that PEP 691 leaves to indexes, the shared libraries that a
 wheel needs from Debian packages. The form of the HTML is frozen by PEP 833; there is no `tracks` (PEP 708 was
-rejected), and the status of projects (PEP 792) comes with following PyPI. This module knows the tables,
-and no HTTP beyond the names of content types.
+rejected), and the status of a project (PEP 792) is PyPI's, where it is followed. This module knows the
+tables, and no HTTP beyond the names of content types.
 """
 
 from __future__ import annotations
@@ -26,7 +26,16 @@ from urllib.parse import quote
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from piwheels_node.master.database.models import Build, Job, Project, PypiFile, Release, Wheel, WheelLibrary
+from piwheels_node.master.database.models import (
+    Build,
+    Job,
+    Project,
+    PypiFile,
+    PypiProject,
+    Release,
+    Wheel,
+    WheelLibrary,
+)
 from piwheels_node.master.index.negotiation import FORMS, JSON
 
 API_VERSION = "1.4"
@@ -36,6 +45,9 @@ _C_LIBRARY = "libc6"
 _HASH = "([0-9a-f]{64})"
 _HASHES_IN_JSON = rf'","hashes":{{"sha256":"{_HASH}"}},[^{{}}]*"core-metadata":{{"sha256":"{_HASH}"}}'
 _HASHES_IN_HTML = f'#sha256={_HASH}" data-core-metadata="sha256={_HASH}"'
+_TOLD = frozenset({"archived", "deprecated", "quarantined"})
+"""Statuses (PEP 792) that a page tells; all else is active."""
+
 _PAGE_OVERHEAD_BYTES = 600
 """What a page costs in the cache beside its body, roughly."""
 
@@ -65,6 +77,7 @@ class Listing:
     name: str
     serial: int
     wheels: tuple[ListedWheel, ...]
+    status: str = "active"
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,8 @@ def read_project(session: Session, name: str) -> Listing:
     )
     libraries = _libraries(session, name)
     wheels = (ListedWheel(*row, libraries.get(row.filename, {})) for row in rows)
-    return Listing(name, serial or 0, tuple(wheels))
+    status = session.scalar(select(PypiProject.status).where(PypiProject.name == name))
+    return Listing(name, serial or 0, tuple(wheels), status or "active")
 
 
 def _libraries(session: Session, name: str) -> dict[str, dict[str, str]]:
@@ -173,7 +187,10 @@ def _project_json(listing: Listing) -> str:
             file["_libraries"] = dict(wheel.libraries)
         files.append(file)
     versions = sorted({wheel.version for wheel in listing.wheels})
-    return _as_json({"name": listing.name, "versions": versions, "files": files})
+    document: dict[str, Any] = {"name": listing.name, "versions": versions, "files": files}
+    if listing.status in _TOLD:
+        document["project-status"] = {"status": listing.status}
+    return _as_json(document)
 
 
 def _project_html(listing: Listing) -> str:
@@ -187,7 +204,7 @@ def _project_html(listing: Listing) -> str:
             extra += f' data-yanked="{html.escape(wheel.yanked)}"'
         url = f"{_url(listing.name, wheel.filename)}#sha256={wheel.sha256}"
         lines.append(f'<a href="{html.escape(url)}"{extra}>{html.escape(wheel.filename)}</a><br>')
-    return _as_html(f"Links for {listing.name}", lines)
+    return _as_html(f"Links for {listing.name}", lines, listing.status)
 
 
 def _url(name: str, filename: str) -> str:
@@ -199,10 +216,11 @@ def _as_json(document: dict[str, Any]) -> str:
     return json.dumps({"meta": {"api-version": API_VERSION}, **document}, separators=(",", ":"))
 
 
-def _as_html(title: str, lines: list[str]) -> str:
+def _as_html(title: str, lines: list[str], status: str = "active") -> str:
+    told = f'<meta name="pypi:project-status" content="{status}">\n' if status in _TOLD else ""
     head = (
         f'<!DOCTYPE html>\n<html>\n<head>\n<meta name="pypi:repository-version" content="{API_VERSION}">\n'
-        f"<title>{html.escape(title)}</title>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>"
+        f"{told}<title>{html.escape(title)}</title>\n</head>\n<body>\n<h1>{html.escape(title)}</h1>"
     )
     return "\n".join([head, *lines, "</body>\n</html>\n"])
 
