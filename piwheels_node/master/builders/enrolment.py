@@ -111,9 +111,10 @@ def join(session: Session, request: JoinRequest, now: datetime) -> JoinAnswer:
         return JoinAnswer(name=builder.name, key=request.key, state=builder.state)
     token = _use(session, request.token, now)
     builder = _builder_for(session, request, now)
-    if builder.id is None or builder.state is BuilderState.LEFT:
+    is_new = builder not in session
+    if is_new or builder.state is BuilderState.LEFT:
         builder.state = BuilderState.PENDING if token.needs_approval else BuilderState.ACTIVE
-    if builder.id is None:
+    if is_new:
         session.add(builder)
         _flush_name(session, builder.name)
     else:
