@@ -62,9 +62,10 @@ must below "$(score builder)" 4
 soon says builder 'waiting for jobs'
 
 step "the builder sees nothing of the master's, nor the other way round"
-must nsenter --target "$(pid_of builder)" --mount --user setpriv --reuid piwheels-build --clear-groups \
-    sh -c '! cat /var/lib/piwheels-node/keys/operator.key 2>/dev/null'
-must setpriv --reuid piwheels-node --clear-groups sh -c '! cat /var/lib/piwheels-node/membership/master.json 2>/dev/null'
+as() { setpriv --reuid "$1" --regid "$1" --clear-groups sh -c "$2"; }
+must as piwheels-build '! cat /var/lib/piwheels-node/keys/operator.key 2>/dev/null'
+must as piwheels-node '! cat /var/lib/piwheels-node/membership/master.json 2>/dev/null'
+must nsenter --target "$(pid_of builder)" --mount test ! -e /var/lib/piwheels-node/keys/operator.key
 
 step "a build"
 piwheels-node build --json quick >/tmp/quick.json 2>/tmp/quick.log || { cat /tmp/quick.json /tmp/quick.log; fail "build"; }
