@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
+from click.testing import CliRunner
 from fix_master import OFFER, TARGET
 from pydantic import ValidationError
 
+from piwheels_node.cli.main import group
 from piwheels_node.client import MasterClient
 from piwheels_node.core.errors import MasterError
 from piwheels_node.core.failure import FailureReason
@@ -203,3 +206,27 @@ def test_words_that_are_no_names_of_packages_are_refused(farm):
         client._call("POST", "/fixes", FixRequest.model_construct(project="little", packages=["--yes"]))
     with pytest.raises(MasterError, match="nothing of this project"):
         farm.operator.add_fix(FixRequest(project="unheard-of", packages=["cmake"]))
+
+
+def test_rules_are_listed_accepted_refused_and_made_by_commands(farm, tmp_path):
+    without_auto_fix(farm)
+    lease = first_lease(farm)
+    farm.failed(lease, HEADER)
+    key = tmp_path / "operator.key"
+    key.write_text(farm.keys["operator"])
+
+    def run(*words, code=0):
+        there = ["--master", farm.url, "--key-file", str(key)]
+        done = CliRunner().invoke(group, ["master", "fixes", *words, *there])
+        assert done.exit_code == code, done.output
+        return done.stdout
+
+    (rule,) = json.loads(run("list", "--state", "proposed", "--json"))
+    assert (rule["project"], rule["packages"], rule["job_id"]) == ("little", ["libffi-dev"], lease.job_id)
+    assert {"missing-header", "ffi.h", "debian12"} <= set(run("list").split())
+    number = str(rule["rule_id"])
+    assert "little needs libffi-dev" in run("off", number, "--why", "not now")
+    assert f"ready again: job {lease.job_id}" in run("accept", number)
+    added = json.loads(run("add", "little", "cmake", "--release", "debian12", "--json"))
+    assert (added["rule"]["state"], added["rule"]["release"]) == ("trying", "debian12")
+    assert farm.job(lease).packages == ["cmake", "libffi-dev"]

@@ -21,7 +21,12 @@ def group() -> None:
 
 
 @group.command("list", epilog="Example: piwheels-node master fixes list --state proposed --json")
-@click.option("--state", type=click.Choice(_STATES), help="Only rules in this state.")
+@click.option(
+    "--state",
+    type=click.Choice(_STATES),
+    metavar="STATE",
+    help=f"Only rules in this state: {', '.join(_STATES)}.",
+)
 @click.option("--project", metavar="NAME", help="Only rules of this project.")
 @click.option(
     "--limit", type=click.IntRange(1, 500), default=100, show_default=True, help="How many at most."

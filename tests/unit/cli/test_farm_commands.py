@@ -81,6 +81,10 @@ def test_groups_list_their_commands_without_importing_one():
         (["master", "builders", "purge", "a", "--since", "never", "--why", "x"], 2, "not a time"),
         (["master", "builders", "purge", "a", "--why", "x"], 2, "--since"),
         (["master", "cancel", "first"], 2, "JOB"),
+        (["master", "fixes", "add", "pycups", "Not_A_Name"], 2, "not the name of a Debian package"),
+        (["master", "fixes", "add", "pycups", *(f"lib{n}" for n in range(40))], 2, "32 packages at most"),
+        (["master", "fixes", "list", "--state", "fine"], 2, "--state"),
+        (["master", "fixes", "accept", "it"], 2, "RULE"),
     ],
 )
 def test_a_wrong_call_is_told_what_is_wrong_and_leaves_nothing(words, code, said, tmp_path):
