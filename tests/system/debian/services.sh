@@ -77,7 +77,7 @@ must [ "$(journalctl -o json PACKAGE=quick | sed -n 's/.*"JOB":"\([0-9]*\)".*/\1
 
 step "pip gets it from the master"
 python3 -m venv /tmp/venv
-/tmp/venv/bin/pip -q --cert /var/lib/piwheels-node/certificate.pem --disable-pip-version-check install \
+PIP_CONFIG_FILE=/dev/null /tmp/venv/bin/pip -q --cert /var/lib/piwheels-node/certificate.pem --disable-pip-version-check install \
     --index-url https://guest:8443/simple/ --only-binary :all: quick || fail "pip install"
 must [ "$(cd /tmp && /tmp/venv/bin/python -c 'import _quick; print(_quick.answer())')" = 42 ]
 
@@ -138,7 +138,7 @@ apt-get -qq -o Dpkg::Use-Pty=0 install -y /tmp/piwheels-node_next_all.deb >/tmp/
 soon is_active master
 soon is_active builder
 must [ "$(pid_of master)" != "$was" ]
-soon says builder 'building slow'
+soon says builder 'building\|waiting'
 
 step "purge stops everything"
 must systemctl stop piwheels-builder
