@@ -41,16 +41,18 @@ def group() -> None:
 def _release_option(command: click.decorators.FC) -> click.decorators.FC:
     return click.option(
         "--release",
+        metavar="RELEASE",
         type=click.Choice(list(RELEASE_OF)),
-        help="Debian's release; default: this machine's.",
+        help=f"Debian's release: {', '.join(RELEASE_OF)}; default: this machine's.",
     )(command)
 
 
 def _arch_option(command: click.decorators.FC) -> click.decorators.FC:
     return click.option(
         "--arch",
+        metavar="ARCH",
         type=click.Choice(sorted(TRIPLETS)),
-        help="Debian's name of the processor; default: this machine's.",
+        help=f"Debian's name of the processor: {', '.join(sorted(TRIPLETS))}; default: this machine's.",
     )(command)
 
 
@@ -107,7 +109,12 @@ def list_command(data: Path, *, as_json: bool) -> None:
 
 @group.command("find", epilog="Example: piwheels-node master contents find libpq-fe.h")
 @click.argument("name", metavar="NAME")
-@click.option("--kind", type=click.Choice(_KINDS), help="What NAME is; default: any of these.")
+@click.option(
+    "--kind",
+    metavar="KIND",
+    type=click.Choice(_KINDS),
+    help=f"What NAME is: {', '.join(_KINDS)}; default: any.",
+)
 @_release_option
 @_arch_option
 @data_option
