@@ -134,8 +134,12 @@ def test_a_project_that_pip_misses_is_built_once(following, living):
     for name in ("wanted", "other"):
         living.add(name, f"{name}-1.0.tar.gz")
     farm = following(follow="list", scope="requested")
-    with farm.master._database.read() as session:
-        farm.until(lambda: len(session.scalars(select(PypiProject.id)).all()) == 2)
+
+    def known():
+        with farm.master._database.read() as session:
+            return len(session.scalars(select(PypiProject.id)).all())
+
+    farm.until(lambda: known() == 2)
     for name in ("wanted", "wanted", "absent"):
         assert farm.page(name, **{"User-Agent": agent()}).status_code == 404
     assert farm.page("other").status_code == 404  # not asked by pip

@@ -125,10 +125,11 @@ class Follower:
         """One round; gives for how many seconds there is nothing to do. Raises NodeError: try again later."""
         if not self._lead():
             return _LEASE_S / 6
-        worked = self._listen()
-        worked |= self._read()
-        worked |= self._think()
-        worked |= self._walk()
+        worked = False
+        for step in (self._listen, self._read, self._think, self._walk):
+            if self._stop.is_set():  # the database may be closed by now
+                return 0.0
+            worked |= step()
         return 0.0 if worked else _IDLE_S
 
     # --- one of several -----------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ class Follower:
             farm = Farm.of(session, self._scope, self._now())
         if not due:
             return False
-        updates = self._threads.map(lambda note: update.look(self._database, self._pypi, note), due)
+        updates = self._threads.map(self._look, due)
         some: list[tuple[update.Update, Farm, Outlook]] = []
         for one in updates:
             if self._stop.is_set():
@@ -279,6 +280,11 @@ class Follower:
                 some = []
         self._store(some)
         return len(due) == _AT_ONCE
+
+    def _look(self, note: PypiNote) -> update.Update:
+        if self._stop.is_set():
+            return update.Update(note, error=PyPIError("the master stops"))
+        return update.look(self._database, self._pypi, note)
 
     def _store(self, updates: list[tuple[update.Update, Farm, Outlook]]) -> None:
         def store(session: Session) -> None:
