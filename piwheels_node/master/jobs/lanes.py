@@ -2,7 +2,7 @@
 """How much memory the jobs of a project need, as far as earlier builds have shown; and so their lane.
 
 A lane is a target and a memory class (`core.builders`). What a project needs is the most that any build of it
-used. A build that ended for want of memory needs at least twice what it had. But a job is never put into a
+used. A build that ended for want of memory needs at least twice what it used. But a job is never put into a
 lane that no builder of the farm serves: then the largest there are try it. This module knows no HTTP.
 """
 
