@@ -94,9 +94,10 @@ def following(request, tmp_path, living, monkeypatch):
     """Makes a master that follows, with settings, on a database of each kind."""
     monkeypatch.setattr(running, "_LOOK_S", 0.05)
     made = []
+    # Now, not in `make`: what is asked for later ends sooner, and would be emptied below a running master.
+    database = "" if request.param == "sqlite" else request.getfixturevalue("new_postgres")()
 
     def make(**settings):
-        database = "" if request.param == "sqlite" else request.getfixturevalue("new_postgres")()
         made.append(Following(tmp_path / "master", living, database, **settings))
         made[0].lease()  # so the master knows a target
         return made[0]
