@@ -114,6 +114,8 @@ def test_names_that_debian_allows(name):
     assert is_debian_name(name)
 
 
-@pytest.mark.parametrize("name", ["", "a", "-o", "--yes", "a b", "A", "a/b", "gcc-", "a\n", "a=1", "é1", "a" * 101])
+@pytest.mark.parametrize(
+    "name", ["", "a", "-o", "--yes", "a b", "A", "a/b", "gcc-", "a\n", "a=1", "é1", "a" * 101]
+)
 def test_names_that_debian_does_not_allow(name):
     assert not is_debian_name(name)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How the tables came to be: one module in `versions/` for each change, forward only.
 
-`Database.open` runs what is missing. To make the next one: change `models.py`, then
+`Database.open` runs what is missing. To make the next one: change `models`, then
 
     python -m piwheels_node.master.database.migrations "what changes"
 
