@@ -40,7 +40,7 @@ FORCED = {"tabulate": "tabulate", "markupsafe": "markupsafe._speedups"}
 """Projects that PyPI has wheels of: built here only because --force says so."""
 
 WORTH_SEEING = "pycups"
-"""Fails where the headers of CUPS are not installed, and says which Debian package has them."""
+"""Lacks the headers of CUPS where they are not installed, and comes back with the package that has them."""
 
 ONLY_ON_A_PI = "yes, on a Pi only"
 

@@ -153,7 +153,7 @@ def test_a_builder_that_is_started_twice_ends_the_first_one_and_loses_its_build(
     builder.wait_for_ticks(2)
 
     with MasterClient(site.url, builder.key, session=secrets.token_urlsafe(16)) as second:
-        second.hello(Hello(targets=[builder.service._offer()], session=second.session))
+        second.hello(Hello(targets=builder.service._offer(), session=second.session))
 
         assert builder.service.wait(20)
         assert isinstance(builder.service.error, SupersededError)

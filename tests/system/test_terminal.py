@@ -17,7 +17,7 @@ from fix_command import clean_environ, until
 from sdists import c_extension, make_sdist
 
 KEYS = [
-    *("project", "version", "outcome", "reason", "captured", "debian_package"),
+    *("project", "version", "outcome", "reason", "captured", "debian_package", "fix", "packages"),
     *("wheel", "size_bytes", "duration_s", "message"),
 ]
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

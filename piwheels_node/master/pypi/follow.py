@@ -5,7 +5,7 @@
     listen   what changed is noted (`feeds`, `notes`); the serial moves with it
     read     what was noted is asked about, stored, carried over, and planned (`update`)
     think    projects of which a job has ended, or a rule has changed, are planned again
-    walk     a target that is new: all projects are planned for it, newest first, while its queue has room
+    walk     a target that is new: all projects are planned for it (`walk`)
 
 Each turn is short, so that a stop is heard soon; nothing of it need be finished, for all of it is in the
 database. `turn` blocks; it knows no loop and no thread but those that ask PyPI.
@@ -17,29 +17,26 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.errors import NodeError, PyPIError, SettingsError
 from piwheels_node.core.settings import PypiSettings
 from piwheels_node.master.database.engine import Database
-from piwheels_node.master.database.models import Counter, Flag, PypiNote, PypiProject, Walk
+from piwheels_node.master.database.models import Flag, PypiNote, PypiProject
 from piwheels_node.master.jobs.plan import Scope
-from piwheels_node.master.jobs.planning import Farm, Outlook, outlook, plan_project
-from piwheels_node.master.pypi import notes, stored, update
+from piwheels_node.master.jobs.planning import Farm, Outlook, plan_project
+from piwheels_node.master.pypi import notes, update
 from piwheels_node.master.pypi.feeds import Changelog, Feed, Heard, List, Watch
 from piwheels_node.master.pypi.index import PyPI
-from piwheels_node.master.pypi.listing import ProjectFiles
+from piwheels_node.master.pypi.walk import Walker, outlooks
 
 LEADER = "pypi.leader"
 """Flag: which process follows, and until when."""
-
-WALKERS = 25
-"""Projects that one piece of a walk plans."""
 
 _LEASE_S = 60.0
 _EVERY_S = {"changelog": 20.0, "list": 1800.0, "watch": 300.0}
@@ -110,6 +107,7 @@ class Follower:
         self._leads_until = 0.0
         self._ask_at = 0.0
         self._failures = 0
+        self._walker = Walker(database, settings, self._scope, now, self._plans)
         self._threads = ThreadPoolExecutor(settings.connections, thread_name_prefix="pypi")
 
     def close(self) -> None:
@@ -126,7 +124,7 @@ class Follower:
         if not self._lead():
             return _LEASE_S / 6
         worked = False
-        for step in (self._listen, self._read, self._think, self._walk):
+        for step in (self._listen, self._read, self._think, self._walker.step):
             if self._stop.is_set():  # the database may be closed by now
                 return 0.0
             worked |= step()
@@ -314,7 +312,7 @@ class Follower:
             rows = session.scalars(
                 select(PypiProject).where(PypiProject.name.in_([note.name for note in due]))
             ).all()
-            found = self._outlooks(session, rows, farm)
+            found = outlooks(session, rows, farm, self._plans)
 
         def store(session: Session) -> None:
             for row, project, wanted in found:
@@ -324,79 +322,3 @@ class Follower:
 
         self._database.write(store)
         return len(due) == _AT_ONCE
-
-    def _walk(self) -> bool:
-        """Go on with the walk that has come least far, where its target's queue has room."""
-        with self._database.read() as session:
-            farm = Farm.of(session, self._scope, self._now())
-            if not farm.targets or self._is_first_reading(session):
-                return False
-            walk = self._next_walk(session, farm)
-            if walk is None:
-                return False
-            wanted = select(PypiProject).where(PypiProject.listing.is_not(None))
-            if walk.newest_at is not None:
-                here = tuple_(walk.newest_at, walk.project_id)
-                wanted = wanted.where(tuple_(PypiProject.newest_at, PypiProject.id) < here)
-            rows = session.scalars(
-                wanted.order_by(PypiProject.newest_at.desc(), PypiProject.id.desc()).limit(WALKERS)
-            ).all()
-            found = self._outlooks(session, rows, farm)
-        self._database.write(lambda session: self._step(session, walk, rows, farm, found))
-        return True
-
-    def _outlooks(
-        self, session: Session, rows: Iterable[PypiProject], farm: Farm
-    ) -> list[tuple[PypiProject, ProjectFiles, Outlook]]:
-        found = []
-        for row in rows:
-            if row.status not in {"quarantined", update.DELETED} and self._plans(row.name):
-                project = stored.read(row.name, row.listing)
-                found.append((row, project, outlook(session, project, farm)))
-        return found
-
-    def _is_first_reading(self, session: Session) -> bool:
-        """True until every project that was heard of has been asked about once: newest first needs all."""
-        if notes.position(session)["list_at"] is None:
-            return True
-        if session.scalar(select(func.count()).select_from(Walk)):
-            return False
-        return session.scalar(select(PypiNote.name).where(PypiNote.tries == 0).limit(1)) is not None
-
-    def _next_walk(self, session: Session, farm: Farm) -> Walk | None:
-        known = {walk.target_id: walk for walk in session.scalars(select(Walk))}
-        names = {f"jobs.ready.{target_id}": target_id for target_id in farm.targets.values()}
-        ready = {
-            names[row.name]: row.value
-            for row in session.scalars(select(Counter).where(Counter.name.in_(names)))
-        }
-        open_ones = [
-            known.get(target_id) or Walk(target_id=target_id, project_id=0, projects=0, jobs=0)
-            for target_id in farm.targets.values()
-            if ready.get(target_id, 0) < self._settings.queue_max
-        ]
-        return min(
-            (walk for walk in open_ones if walk.done_at is None), key=lambda walk: walk.projects, default=None
-        )
-
-    def _step(
-        self,
-        session: Session,
-        before: Walk,
-        rows: Sequence[PypiProject],
-        farm: Farm,
-        found: list[tuple[PypiProject, ProjectFiles, Outlook]],
-    ) -> None:
-        walk = session.get(Walk, before.target_id, with_for_update=True)
-        if walk is None:
-            walk = Walk(target_id=before.target_id, project_id=0, projects=0, jobs=0)
-            session.add(walk)
-        elif (walk.newest_at, walk.project_id) != (before.newest_at, before.project_id):
-            return  # another master has come here first
-        walk.projects += len(rows)
-        for row, project, wanted in found:
-            walk.jobs += plan_project(session, row, project, farm, wanted)
-        if rows:
-            walk.newest_at, walk.project_id = rows[-1].newest_at, rows[-1].id
-        else:
-            walk.done_at = farm.now

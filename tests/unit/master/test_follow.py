@@ -203,7 +203,7 @@ def test_a_new_target_is_planned_for_everything_newest_first_as_its_queue_has_ro
         return target.id
 
     target_id = followed.database.write(join)
-    followed.follower._settings = replace(SETTINGS, queue_max=25)
+    followed.follower._walker._settings = replace(SETTINGS, queue_max=25)
     for _ in range(5):
         followed.follower.turn()
     with followed.database.read() as session:
