@@ -32,7 +32,7 @@ class Misses:
     def note(self, name: str, agent: str) -> None:
         """A client with this User-Agent was told that there is no such project."""
         if len(self._agents) < MOST:
-            self._agents[name, agent] = None
+            self._agents[name, agent[:_LONGEST_AGENT]] = None
 
     def take(self) -> list[tuple[str, str]]:
         """What was missed since the last call: names, and the User-Agents that wanted them."""
