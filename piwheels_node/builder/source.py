@@ -155,7 +155,7 @@ def check_requirement(text: str) -> Requirement:
         raise BuildError(
             FailureReason.REQUIREMENT_MISSING,
             "a build requirement is given by URL, not by name and version",
-            captured=str(requirement),
+            captured=f"{requirement.name} @ {requirement.url}",  # versions of packaging write it in two ways
             evidence=text,
         )
     return requirement
