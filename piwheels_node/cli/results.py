@@ -104,10 +104,12 @@ def ask_and_follow(
     while jobs:
         for number, job in list(jobs.items()):
             now = client.job(job.job_id)
+            came_back = now.rounds > job.rounds  # where a builder is free it is ready for a moment only
+            if came_back or now.state is JobState.BLOCKED or (now.rounds and now.state is JobState.READY):
+                progress.waits(now)
             if steps and now.state is JobState.LEASED:
                 progress.moved(now.project, now.version, now.step)
-            elif now.state is JobState.BLOCKED or (now.rounds and now.state is JobState.READY):
-                progress.waits(now)
+            jobs[number] = now
             if now.state.is_final:
                 del jobs[number]
                 end(number, _of_job(now))
