@@ -253,6 +253,7 @@ def _job_views(session: Session, wanted: Select[Any]) -> list[JobView]:
         wanted.options(
             joinedload(Job.release).joinedload(Release.project),
             joinedload(Job.target),
+            joinedload(Job.builder),
         )
     ).all()
     newest = _newest_builds(session, [row.id for row in rows])
@@ -272,6 +273,8 @@ def _job_views(session: Session, wanted: Select[Any]) -> list[JobView]:
             rounds=row.rounds,
             blocked_on=row.blocked_on_id,
             fix=proposed.get(row.id),
+            builder=row.builder.name if row.builder else None,
+            leased_at=row.leased_at,
         )
         for row in rows
     ]

@@ -54,6 +54,7 @@ class JobView(Message):
 
     `packages` are Debian's, which its next build gets in a layer; `rounds` is how often it came back with
     more of them. `blocked_on` is the job that it waits for, `fix` the rule proposed for what it missed.
+    `builder` holds it since `leased_at`.
     """
 
     job_id: int
@@ -69,6 +70,8 @@ class JobView(Message):
     rounds: int = 0
     blocked_on: int | None = None
     fix: int | None = None
+    builder: str | None = None
+    leased_at: AwareDatetime | None = None
 
 
 class FixRequest(Message):

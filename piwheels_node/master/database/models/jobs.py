@@ -13,6 +13,7 @@ from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.fixes import FixState
 from piwheels_node.core.jobs import JobState, Step
 from piwheels_node.master.database.models.base import Id, Model
+from piwheels_node.master.database.models.builders import Builder
 from piwheels_node.master.database.models.releases import Project, PypiFile, Release, TargetRow
 
 
@@ -89,6 +90,7 @@ class Job(Model):
     release: Mapped[Release] = relationship()
     target: Mapped[TargetRow] = relationship()
     sdist: Mapped[PypiFile] = relationship()
+    builder: Mapped[Builder | None] = relationship()
 
 
 class JobAvoidance(Model):
