@@ -7,6 +7,7 @@ pytest_plugins = [
     "fix_builds",
     "fix_changes",
     "fix_command",
+    "fix_dashboard",
     "fix_database",
     "fix_farm",
     "fix_master",

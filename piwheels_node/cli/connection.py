@@ -58,10 +58,29 @@ class Connection:
     def client(self) -> MasterClient:
         """A client with the operator's key; raises NodeError."""
         there = self.endpoint()
-        named = os.environ.get("PIWHEELS_NODE_KEY_FILE")
-        path = self.key_file or (Path(named) if named else self.data / OPERATOR_KEY)
-        key = _read(path, "the operator's key", "--key-file FILE").strip()
+        return MasterClient(there.url, self._key(), certificate=there.certificate)
+
+    def reader(self) -> MasterClient:
+        """A client that can read at least, with the operator's key where that can be read; raises NodeError.
+
+        A key that was named must be there; one that only might be need not.
+        """
+        there = self.endpoint()
+        try:
+            key: str | None = self._key()
+        except NodeError:
+            if self._named_key():
+                raise
+            key = None
         return MasterClient(there.url, key, certificate=there.certificate)
+
+    def _named_key(self) -> Path | None:
+        named = os.environ.get("PIWHEELS_NODE_KEY_FILE")
+        return self.key_file or (Path(named) if named else None)
+
+    def _key(self) -> str:
+        path = self._named_key() or self.data / OPERATOR_KEY
+        return _read(path, "the operator's key", "--key-file FILE").strip()
 
 
 def master_options(command: Callable[..., Any]) -> Callable[..., Any]:

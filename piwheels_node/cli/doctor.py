@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 
 from piwheels_node.cli.options import data_option, json_option
-from piwheels_node.cli.text import harmless
 from piwheels_node.consumer import doctor
 from piwheels_node.consumer.checks import Finding, Patient, Severity
 from piwheels_node.consumer.pip_files import Surroundings
 from piwheels_node.consumer.roles import roles_of
 from piwheels_node.consumer.switch import index_url
+from piwheels_node.core.text import harmless
 
 _MARKS = {Severity.OK: "ok", Severity.NOTE: "note", Severity.WARNING: "WARNING", Severity.PROBLEM: "PROBLEM"}
 

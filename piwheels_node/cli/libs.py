@@ -13,13 +13,13 @@ from typing import Any
 import click
 
 from piwheels_node.cli.options import data_option, json_option
-from piwheels_node.cli.text import harmless
 from piwheels_node.consumer import debian, libraries
 from piwheels_node.consumer.environment import find_python, installed, probe
 from piwheels_node.consumer.libraries import Missing
 from piwheels_node.consumer.pages import Index
 from piwheels_node.consumer.switch import index_url
 from piwheels_node.core.errors import EXIT_FAILED, EXIT_OK, NodeError
+from piwheels_node.core.text import harmless
 
 
 @click.group("libs", epilog="Example: sudo piwheels-node libs install opencv-python")

@@ -17,12 +17,16 @@ import click
 
 from piwheels_node import __version__
 from piwheels_node.cli.lazy import LazyGroup
-from piwheels_node.cli.text import harmless
 from piwheels_node.core.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, NodeError
+from piwheels_node.core.text import harmless
 
 _COMMANDS = {
     "build": ("piwheels_node.cli.build:command", "Ask a running master for wheels, and wait for them."),
     "builder": ("piwheels_node.cli.builder:group", "This machine as a builder of a master: join, run."),
+    "dashboard": (
+        "piwheels_node.cli.dashboard:command",
+        "The farm on a terminal: what is built where, why builds fail; act on it.",
+    ),
     "doctor": (
         "piwheels_node.cli.doctor:command",
         "What is wrong with this machine, and what would mend it.",

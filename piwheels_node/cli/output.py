@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from piwheels_node.cli.text import harmless
 from piwheels_node.core.messages import Message
+from piwheels_node.core.text import harmless
 
 
 def print_messages(messages: Iterable[Message]) -> None:

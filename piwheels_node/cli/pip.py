@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from piwheels_node.cli.options import data_option, json_option
-from piwheels_node.cli.text import harmless
 from piwheels_node.consumer import pip_files, switch, uv_config
 from piwheels_node.consumer.index import PUBLIC_INDEX, enabled_index
 from piwheels_node.core.errors import NodeError, StorageError, UsageError
+from piwheels_node.core.text import harmless
 
 _ROOT = Path("/")
 

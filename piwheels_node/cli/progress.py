@@ -20,9 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from piwheels_node.cli.results import Result, describe, waiting_words
-from piwheels_node.cli.text import harmless
 from piwheels_node.core.jobs import Step
 from piwheels_node.core.messages import BuildRequest, JobView, Lease, ReportAnswer
+from piwheels_node.core.text import harmless
 
 _STEPS = tuple(step.value for step in Step)
 _STEPS_WIDTH = len(" ".join(_STEPS)) + 2

@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from piwheels_node.cli.text import harmless
 from piwheels_node.client import MasterClient
 from piwheels_node.core.errors import EXIT_FAILED, EXIT_OK, MasterError, NotOnPyPIError, PyPIError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome, Step
 from piwheels_node.core.messages import BuildRequest, JobView, RequestAnswer
+from piwheels_node.core.text import harmless
 
 _POLL_S = 0.25
 _SLOW_POLL_S = 1.0

@@ -14,11 +14,11 @@ import click
 from piwheels_node.cli.connection import Endpoint, endpoint_of
 from piwheels_node.cli.options import data_option, json_option
 from piwheels_node.cli.pip import expected_index
-from piwheels_node.cli.text import harmless
 from piwheels_node.consumer import pip_files, uv_config
 from piwheels_node.consumer.report import Known, Report, changes, health, lines, see, services
 from piwheels_node.consumer.roles import roles_of
 from piwheels_node.core.errors import NodeError, StorageError
+from piwheels_node.core.text import harmless
 
 
 @click.command("status", epilog="Example: piwheels-node status --watch")

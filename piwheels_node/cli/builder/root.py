@@ -19,9 +19,9 @@ from piwheels_node.builder.roots.making import MadeRoot, MadeRoots
 from piwheels_node.builder.roots.tree import HOST, Tree
 from piwheels_node.cli.options import data_option, json_option, load_settings
 from piwheels_node.cli.output import print_rows
-from piwheels_node.cli.text import harmless
 from piwheels_node.core.errors import NodeError
 from piwheels_node.core.places import BUILDER
+from piwheels_node.core.text import harmless
 
 _ROOTS = "roots"
 

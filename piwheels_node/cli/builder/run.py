@@ -22,13 +22,13 @@ from piwheels_node.builder.machine.health import slots
 from piwheels_node.builder.machine.identity import this_machine
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.cli.options import data_option, load_settings, set_option
-from piwheels_node.cli.text import harmless
 from piwheels_node.client import MasterClient
 from piwheels_node.core.errors import MasterUnreachableError, NodeError
 from piwheels_node.core.jobs import Step
 from piwheels_node.core.messages import Lease, ReportAnswer
 from piwheels_node.core.places import BUILDER
 from piwheels_node.core.settings import Settings
+from piwheels_node.core.text import harmless
 from piwheels_node.notify import Service, job_fields, log_to_journal
 
 _AGAIN_S = (1.0, 2.0, 5.0, 10.0, 30.0)

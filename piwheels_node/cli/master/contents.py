@@ -21,10 +21,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from piwheels_node.cli.master.run import become_owner
 from piwheels_node.cli.options import data_option, json_option
 from piwheels_node.cli.output import print_rows
-from piwheels_node.cli.text import harmless
 from piwheels_node.core.errors import NodeError, UsageError
 from piwheels_node.core.places import CONTENTS
 from piwheels_node.core.targets import Target
+from piwheels_node.core.text import harmless
 from piwheels_node.master.contents.lookup import ARCHITECTURE_OF, KIND_OF, RELEASE_OF, Contents
 from piwheels_node.master.contents.reading import TRIPLETS
 from piwheels_node.master.contents.update import Made, made_tables, update

@@ -10,7 +10,6 @@ import click
 from piwheels_node.cli.connection import Connection, master_options
 from piwheels_node.cli.options import force_option, json_option, parse_requests
 from piwheels_node.cli.output import print_message, print_messages, print_rows
-from piwheels_node.cli.text import harmless
 from piwheels_node.core.errors import UsageError
 from piwheels_node.core.messages import (
     BuildRequest,
@@ -20,6 +19,7 @@ from piwheels_node.core.messages import (
     SkipRequest,
     SkipView,
 )
+from piwheels_node.core.text import harmless
 
 _target = click.option(
     "--target", metavar="TARGET", help="For this target only: cp313-linux_armv7l-debian13."

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Asking off the screen's thread: one question at a time for a page, the next one after the last has ended.
+
+    Pace      how long to wait: the interval, or 2 to 30 s and longer each time while the master is gone
+    Asker     runs a question on a thread of its own, and hands the answer to a callback
+
+The threads are daemons: nobody who quits waits for a master that does not answer. This module must not import
+Textual.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from piwheels_node.core.errors import MasterError, NodeError
+
+INTERVAL_S = 2.0
+INTERVAL_OF_ONE_CORE_S = 5.0
+_FIRST_S, _LAST_S = 2.0, 30.0
+_QUESTIONS_AT_ONCE = 4
+
+Ask = Callable[[Any], Any]
+"""What a page wants to know: a function from a reader to the page's own frozen value."""
+
+
+def interval_for(cores: int | None) -> float:
+    """How often to ask: one core has to build as well."""
+    return INTERVAL_OF_ONE_CORE_S if cores == 1 else INTERVAL_S
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long to wait before the next question."""
+
+    interval_s: float = INTERVAL_S
+    failed: int = 0
+
+    def heard(self) -> Pace:
+        """The master answered."""
+        return replace(self, failed=0)
+
+    def missed(self) -> Pace:
+        """It did not."""
+        return replace(self, failed=self.failed + 1)
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until the next question."""
+        if not self.failed:
+            return self.interval_s
+        return max(self.interval_s, min(_LAST_S, _FIRST_S * 2.0 ** min(self.failed - 1, 8)))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a question: a value, or why there is none. `asked` is who asked."""
+
+    asked: object
+    value: Any = None
+    error: BaseException | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """True where the master itself is away; a refusal is about one question, and an answer."""
+        return isinstance(self.error, NodeError) and not (
+            isinstance(self.error, MasterError) and self.error.refused
+        )
+
+
+class Asker:
+    """Questions on threads; `answered` is called on those threads."""
+
+    def __init__(self, reader: Any, answered: Callable[[Answer], None]) -> None:
+        self._reader = reader
+        self._answered = answered
+        self._at_work: set[object] = set()
+        self._lock = threading.Lock()
+
+    def ask(self, asked: object, question: Ask) -> bool:
+        """Put a question; False where one of the same asker, or too many of others, are not answered yet."""
+        with self._lock:
+            if asked in self._at_work or len(self._at_work) >= _QUESTIONS_AT_ONCE:
+                return False
+            self._at_work.add(asked)
+        threading.Thread(target=self._run, args=(asked, question), daemon=True, name="dashboard-asks").start()
+        return True
+
+    def _run(self, asked: object, question: Ask) -> None:
+        try:
+            answer = Answer(asked, value=question(self._reader))
+        except Exception as error:  # noqa: BLE001 - the border of a thread: the screen decides what it means
+            answer = Answer(asked, error=error)
+        with self._lock:
+            self._at_work.discard(asked)
+        self._answered(answer)

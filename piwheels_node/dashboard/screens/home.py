@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The first page: the farm in a few lines, its builders, why builds failed. Each number leads to its list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from textual.app import ComposeResult
+
+from piwheels_node.client.port import Watched
+from piwheels_node.core.builders import Mode
+from piwheels_node.core.messages import FarmView, ReasonCount
+from piwheels_node.dashboard import builders
+from piwheels_node.dashboard.builders import Shown
+from piwheels_node.dashboard.deeds import BuilderName, Subject
+from piwheels_node.dashboard.listing import Arrangement, Column
+from piwheels_node.dashboard.screens.base import Page
+from piwheels_node.dashboard.snapshot import Farm, farm
+from piwheels_node.dashboard.widgets.lines import Heading, Lines, title
+from piwheels_node.dashboard.widgets.table import Table
+from piwheels_node.dashboard.words import Cell, Line, Place, Role, ago, joined, length, number, share
+
+BAR_WIDTH = 14
+TARGETS_AT_MOST = 3
+FULL_DISK = 0.9
+
+
+def farm_line(view: FarmView, width: int) -> Line:
+    """Builders, queue, what was built and failed, and the disk; the queue by target where there is room."""
+    whole = _farm_line(view, by_target=True)
+    return whole if length(whole) <= width else _farm_line(view, by_target=False)
+
+
+def _farm_line(view: FarmView, *, by_target: bool) -> Line:
+    parts: list[Line] = []
+    if view.mode is not Mode.RUN:
+        why = f": {view.why}" if view.why else ""
+        parts.append([Cell(f"farm told to {view.mode.value}{why}", Role.WARN)])
+    role = Role.GOOD if view.builders_up == view.builders else Role.WARN
+    parts.append([Cell("builders ", Role.FAINT), Cell(f"{view.builders_up}/{view.builders}", role)])
+    parts.append(_queue(view, by_target=by_target))
+    parts.append(_outcome(view))
+    if view.disk_free_bytes is not None and view.disk_total_bytes:
+        used = 1 - view.disk_free_bytes / view.disk_total_bytes
+        parts.append(
+            [Cell("disk ", Role.FAINT), Cell(f"{used:.0%}", Role.WARN if used > FULL_DISK else Role.PLAIN)]
+        )
+    return joined(parts, "   ")
+
+
+def _queue(view: FarmView, *, by_target: bool) -> Line:
+    """Ready jobs."""
+    line = [Cell("queue ", Role.FAINT), Cell(number(sum(view.queue.values())), Role.STRONG, Place("queue"))]
+    waiting = sorted(view.queue.items(), key=lambda one: -one[1])
+    for name, count in waiting[:TARGETS_AT_MOST] if by_target and len(waiting) > 1 else []:
+        line += [Cell(f"  {name} ", Role.FAINT), Cell(number(count), Role.PLAIN, Place("queue", name))]
+    return line
+
+
+def _outcome(view: FarmView) -> Line:
+    """What was built and what failed in the last day."""
+    built, failed = sum(one.built for one in view.hours), sum(one.failed for one in view.hours)
+    return [
+        Cell("24h ", Role.FAINT),
+        Cell(f"{number(built)} ok", Role.GOOD, Place("statistics")),
+        Cell(" "),
+        Cell(f"{number(failed)} failed", Role.BAD if failed else Role.FAINT, Place("failures")),
+        Cell(f" {share(failed, built + failed)}", Role.FAINT),
+    ]
+
+
+def newest_line(farm: Farm) -> Line:
+    """The newest failure, and what was missing."""
+    newest = farm.view.newest_failure
+    if newest is None:
+        return [Cell("no build has failed", Role.FAINT)]
+    line = [
+        Cell("newest failure ", Role.FAINT),
+        Cell(f"{newest.project} {newest.version}", Role.STRONG, Place("build", str(newest.build_id))),
+        Cell(f"  {newest.reason.value}", Role.BAD),
+    ]
+    missed = newest.captured or ""
+    if newest.debian_package:
+        missed += f" ({newest.debian_package})" if missed else newest.debian_package
+    return [*line, Cell(f"  {missed}"), Cell(f"  {ago(newest.started_at, farm.view.at)}", Role.FAINT)]
+
+
+def _reason_bar(row: ReasonCount, most: float, glyph: str) -> Cell:
+    return Cell(glyph * max(1, round(BAR_WIDTH * row.share / most)) if most else "", Role.WARN)
+
+
+def _hint(row: ReasonCount) -> Cell:
+    newest = row.newest
+    if newest is None:
+        return Cell("")
+    return Cell(
+        newest.debian_package or newest.captured or "", Role.BUSY if newest.debian_package else Role.FAINT
+    )
+
+
+def reasons(most: float, glyph: str) -> Arrangement[ReasonCount]:
+    """The table of reasons, whose bars are parts of the longest."""
+    return Arrangement(
+        (
+            Column(
+                "reason",
+                "reason",
+                19,
+                lambda row: Cell(row.reason.value, Role.BAD),
+                lambda row: row.reason.value,
+            ),
+            Column(
+                "builds",
+                "builds",
+                6,
+                lambda row: Cell(number(row.builds)),
+                lambda row: row.builds,
+                right=True,
+                falling=True,
+            ),
+            Column("share", "", 4, lambda row: Cell(f"{row.share:.0%}", Role.FAINT), right=True),
+            Column("bar", "", BAR_WIDTH, lambda row: _reason_bar(row, most, glyph), rank=2),
+            Column(
+                "newest",
+                "newest",
+                16,
+                lambda row: Cell(f"{row.newest.project} {row.newest.version}" if row.newest else ""),
+                share=1,
+                rank=1,
+            ),
+            Column("hint", "lacks", 14, _hint, share=1, rank=3),
+        ),
+        key=lambda row: row.reason.value,
+        text=lambda row: f"{row.reason.value} {row.sentence}",
+    )
+
+
+class Home(Page[Farm]):
+    """The farm."""
+
+    NAME = "home"
+
+    def body(self) -> ComposeResult:
+        """Two lines, two tables."""
+        yield Lines(id="farm")
+        yield Heading(id="builders-title")
+        yield Table(builders.ARRANGEMENT, id="builders", empty="no machine has joined so far")
+        yield Heading(id="reasons-title")
+        yield Table(reasons(0, ""), id="reasons", empty="no build has failed")
+
+    def on_mount(self) -> None:
+        """The builders have the focus."""
+        super().on_mount()
+        self.query_one("#builders").focus()
+
+    def ask(self) -> Callable[[Watched], Farm]:
+        """Everything at once."""
+        before = self.value
+        return lambda master: farm(master, before)
+
+    def draw(self, value: Farm) -> None:
+        """Show the farm."""
+        self.query_one("#farm", Lines).show(
+            [Cell(" "), *farm_line(value.view, self.size.width - 1)], [Cell(" "), *newest_line(value)]
+        )
+        self.builders.show(builders.shown(value.builders, value.view.at))
+        most = max((one.share for one in value.failures.reasons), default=0.0)
+        table = self.query_one("#reasons", Table)
+        table.arrangement = reasons(most, self.dashboard.look.glyphs.bar)
+        table.show(value.failures.reasons)
+        self._draw_titles(value)
+
+    def _draw_titles(self, value: Farm) -> None:
+        table = self.builders
+        told = [Cell("  ".join(table.arrangement.told), Role.FAINT)] if table.arrangement.told else []
+        self.query_one("#builders-title", Heading).show(title("Builders", table.count), told)
+        failed = value.failures.failed
+        self.query_one("#reasons-title", Heading).show(
+            title("Why builds failed, since yesterday", failed), []
+        )
+
+    @property
+    def builders(self) -> Table[Shown]:
+        """The table of builders."""
+        return self.query_one("#builders", Table)
+
+    def on_table_arranged(self) -> None:
+        """The title says how."""
+        if self.value:
+            self._draw_titles(self.value)
+
+    def subject(self) -> Subject:
+        """The builder that is selected."""
+        selected = self.builders.selected if self.is_mounted else None
+        mode = self.value.view.mode if self.value else None
+        return Subject(builder=BuilderName.of(selected.row) if selected else None, farm=mode)
+
+    def opened(self, table: Table[Any], row: Any) -> None:
+        """A builder, or the builds that failed for a reason."""
+        if table.id == "builders":
+            self.go(Place("builder", row.row.name))
+        else:
+            self.go(Place("failures", row.reason.value))

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The base of our widgets: lines of cells, painted as they are; only lines that have changed are sent again.
+
+Textual's own tables and labels read texts as markup, and paint all of themselves when one cell changes:
+5.5 kB for a table of 80x24, where a line is 100 bytes. Here a text is never more than text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region, Size
+from textual.strip import Strip
+from textual.widget import Widget
+
+from piwheels_node.dashboard.look import FULL, Look
+from piwheels_node.dashboard.words import Cell, Line, clean
+
+
+class Painted(Widget):
+    """A widget of lines; a subclass tells `line_at`, and calls `set_height` and `paint_line`."""
+
+    DEFAULT_CSS = """
+    Painted {
+        height: auto;
+        width: 1fr;
+    }
+    """
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id, classes=classes)
+        self._height = 1
+
+    @property
+    def look(self) -> Look:
+        """Colours and glyphs, as the app has chosen."""
+        look: Look = getattr(self.app, "look", FULL)
+        return look
+
+    @property
+    def is_stale(self) -> bool:
+        """True where data may not be true any more: they are painted faint."""
+        return self.screen.has_class("-stale")
+
+    def line_at(self, y: int, width: int) -> Line:
+        """The cells of a line."""
+        raise NotImplementedError
+
+    def style_at(self, y: int) -> Style:  # noqa: ARG002 - for subclasses
+        """What lies under a whole line."""
+        return Style.null()
+
+    def set_height(self, lines: int) -> None:
+        """How many lines there are; a layout is only made where that has changed."""
+        if self._height != lines:
+            self._height = lines
+            self.refresh(layout=True)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002 - Textual's signature
+        """How high it is where the stylesheet does not say."""
+        return self._height
+
+    def paint_line(self, y: int) -> None:
+        """Have one line painted again, and no other."""
+        self.refresh(Region(0, y, self.size.width, 1))
+
+    def render_line(self, y: int) -> Strip:
+        """Textual asks for a line."""
+        width = self.size.width
+        line = self.line_at(y, width)
+        strip = painted(line, width, self.look, stale=self.is_stale, over=self.style_at(y))
+        return strip.apply_style(self.rich_style)
+
+
+def painted(line: Line, width: int, look: Look, *, stale: bool = False, over: Style | None = None) -> Strip:
+    """A line as a strip of exactly `width` cells; what does not fit is cut off, and that is told."""
+    over = over or Style.null()
+    segments: list[Segment] = []
+    used = 0
+    for cell in line:
+        words = clean(cell.words)
+        if not words:
+            continue
+        size = cell_len(words)
+        style = look.style(cell.role, stale=stale) + over
+        if used + size > width:
+            _cut(segments, Segment(words, style), width - used, look.glyphs.ellipsis)
+            used = width
+            break
+        segments.append(Segment(words, style))
+        used += size
+    if used < width:
+        segments.append(Segment(" " * (width - used), look.style(Cell("").role) + over))
+    return Strip(segments, width)
+
+
+def _cut(segments: list[Segment], more: Segment, room: int, ellipsis: str) -> None:
+    """Add as much of the words as there is room for, and the sign that there is more."""
+    if room > 0:
+        segments.append(Segment(set_cell_size(more.text, room - 1) + ellipsis, more.style))
+    elif segments:  # no cell is free: the last one of what stands there already tells it
+        last = segments.pop()
+        segments.append(Segment(set_cell_size(last.text, cell_len(last.text) - 1) + ellipsis, last.style))
+
+
+def parts_at(line: Line) -> Sequence[tuple[int, int, Cell]]:
+    """Where each cell of a line begins and ends, in cells of the terminal."""
+    found, at = [], 0
+    for cell in line:
+        size = cell_len(clean(cell.words))
+        found.append((at, at + size, cell))
+        at += size
+    return found
