@@ -24,6 +24,10 @@ from piwheels_node.dashboard.deeds import Deed, Subject
 TABLES = frozenset({"home", "queue", "failures", "packages", "builder"})
 """Pages with a table that can be ordered and filtered."""
 
+_LOGS = frozenset({"build"})
+_SEARCHED = _LOGS | {"packages"}
+_RANGES = frozenset({"failures", "statistics"})
+_FILTERED = TABLES - {"packages"}
 _BUILDERS = frozenset({"home", "builder"})
 _JOBS = frozenset({"builder", "build", "queue", "failures", "packages"})
 
@@ -64,7 +68,7 @@ ACTIONS: tuple[Action, ...] = (
         hint=1,
     ),
     Action("back", ("escape",), "back", "Go back to where you came from; in a filter, leave it.", hint=2),
-    Action("filter", ("slash",), "filter", "Show only the rows that have these words.", TABLES, hint=3),
+    Action("filter", ("slash",), "filter", "Show only the rows that have these words.", _FILTERED, hint=3),
     Action(
         "faults",
         ("exclamation_mark",),
@@ -133,6 +137,43 @@ ACTIONS: tuple[Action, ...] = (
         0,
         deeds.RESUME_FARM,
     ),
+    Action(
+        "search",
+        ("slash",),
+        "search",
+        "Look for words in the log, or for another project.",
+        _SEARCHED,
+        hint=3,
+    ),
+    Action("next", ("n",), "next", "The next line of the log that has the words.", _LOGS),
+    Action("previous", ("N",), "previous", "The line before that has the words.", _LOGS),
+    Action(
+        "evidence",
+        ("e",),
+        "evidence",
+        "The line of the log that shows why the build failed.",
+        _LOGS,
+        hint=4,
+    ),
+    Action(
+        "view",
+        ("v",),
+        "view",
+        "What is known and the log; the log alone; the other builds of the project.",
+        _LOGS,
+        hint=5,
+    ),
+    Action("follow", ("f",), "follow", "Follow the end of the log, or stay where you are.", _LOGS, hint=7),
+    Action("wrap", ("w",), "wrap", "Break long lines of the log at the edge, or cut them.", _LOGS, hint=8),
+    Action("save", ("s",), "save", "Save the whole log in a file of this directory.", _LOGS, hint=9),
+    Action(
+        "report",
+        ("b",),
+        "report",
+        "Save what is known of the build and the end of its log, for whoever is to mend it.",
+        _LOGS,
+    ),
+    Action("range", ("t",), "time", "The next longer range of time.", _RANGES, hint=3),
     Action("home", ("1",), "home", "The farm: builders, and why builds fail."),
     Action("queue", ("2",), "queue", "What is to be built, by target and priority."),
     Action("failures", ("3",), "failures", "Why builds failed, and which."),

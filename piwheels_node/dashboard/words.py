@@ -22,7 +22,7 @@ from piwheels_node.core.text import harmless
 MOST_CHARACTERS = 500
 """The most of one text that a line can show; the rest is not even looked at."""
 
-_SPACES = re.compile(r"\s+")
+_SPACES = re.compile(r"[^\S ]")
 _INVISIBLE = frozenset({"Cf", "Mn", "Me", "Zl", "Zp"})
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
@@ -68,7 +68,11 @@ def clean(text: str, most: int = MOST_CHARACTERS) -> str:
     text = text[:most]
     if text.isascii() and text.isprintable():
         return text
-    text = harmless(_SPACES.sub(" ", text))
+    return visible(harmless(_SPACES.sub(" ", text)))
+
+
+def visible(text: str) -> str:
+    """The text without what takes no room: it would move what stands behind it, or hide."""
     if text.isascii():
         return text
     return "".join(one for one in text if unicodedata.category(one) not in _INVISIBLE)

@@ -11,6 +11,7 @@ from piwheels_node.cli.connection import Connection, master_options
 from piwheels_node.cli.options import force_option, json_option, parse_requests
 from piwheels_node.cli.output import print_message, print_messages, print_rows
 from piwheels_node.core.errors import UsageError
+from piwheels_node.core.explaining import NO_TARGET, project_words, release_words, target_words
 from piwheels_node.core.messages import (
     BuildRequest,
     ProjectPlan,
@@ -167,14 +168,10 @@ def _print_rules(rules: list[SkipView], *, as_json: bool) -> None:
 
 
 def _show(plan: ProjectPlan) -> None:
-    status = "" if plan.status == "active" else f", {plan.status}"
-    click.echo(harmless(f"{plan.name}{status}: PyPI has {plan.known} releases that tools can install"))
+    click.echo(harmless(project_words(plan)))
     for release in plan.releases:
-        has = [f"{len(release.sdists)} sdists", f"{release.wheels} wheels"]
-        if release.yanked:
-            has.append("yanked")
-        click.echo(harmless(f"\n{release.version} ({', '.join(has)})"))
+        click.echo(harmless(f"\n{release.version} ({release_words(release)})"))
         for target in release.targets:
-            click.echo(harmless(f"  {target.target}  {target.verdict}: {target.what}"))
+            click.echo(harmless(f"  {target.target}  {target_words(target)}"))
     if plan.releases and not plan.releases[0].targets:
-        click.echo("\nNo builder has joined, so there is no target to build for.")
+        click.echo(f"\n{NO_TARGET}")

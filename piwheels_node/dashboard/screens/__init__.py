@@ -11,6 +11,11 @@ from piwheels_node.dashboard.words import Place
 
 PAGES = {
     "home": "piwheels_node.dashboard.screens.home:Home",
+    "build": "piwheels_node.dashboard.screens.build:Build",
+    "queue": "piwheels_node.dashboard.screens.queue:Queue",
+    "failures": "piwheels_node.dashboard.screens.failures:Failures",
+    "packages": "piwheels_node.dashboard.screens.packages:Packages",
+    "statistics": "piwheels_node.dashboard.screens.statistics:StatisticsPage",
 }
 """Name of a page -> where its class is. The name is what `Place.page`, `Action.pages` and the docs say."""
 

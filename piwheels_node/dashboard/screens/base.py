@@ -193,7 +193,8 @@ class Page(Screen[None], Generic[S]):
         """A key that no widget wanted."""
         self._keys.forget()
         action = self._by_key.get(event.key)
-        if action:
+        typed = isinstance(self.focused, Input) and event.key == "enter"  # which ends what is typed
+        if action and not typed:
             event.stop()
             self.take(action)
 
