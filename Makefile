@@ -82,7 +82,7 @@ fresh:  ## `make run test` in a fresh clone on a fresh Debian, as root and as a 
 	done
 
 test-armhf:  ## wheels made by the real builder in a Debian for armhf, emulated (root, qemu, mmdebstrap)
-	@tools/apt-packages bubblewrap mmdebstrap qemu-user-static
+	@tools/apt-packages arch-test bubblewrap mmdebstrap qemu-user-static
 	tests/system/armhf/run
 
 deb:  ## the Debian package, built and looked at by lintian in a clean trixie, into dist/ (root, mmdebstrap)

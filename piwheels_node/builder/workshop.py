@@ -93,7 +93,7 @@ class Workshop:
         self.beside = [one for one in map(self._for_root, wanted) if one]
         shelves = [self._layers, self._lists, self.downloads.shelf]
         for one in (self, *self.beside):
-            shelves += [one.environments.ready, one.environments.resolved, one.compilers.shelf]
+            shelves += [one.environments.ready, one.environments.resolutions.shelf, one.compilers.shelf]
         self._bound = Bound(*shelves)
 
     def _furnish(self, tree: Tree, interpreter: Interpreter) -> None:

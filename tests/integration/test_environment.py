@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -44,7 +45,7 @@ def environments(tmp_path, pypi):
 
 def shelves(environments):
     """The bound of all that a cache of environments keeps."""
-    return Bound(environments.ready, environments.resolved, environments.downloads.shelf)
+    return Bound(environments.ready, environments.resolutions.shelf, environments.downloads.shelf)
 
 
 def test_an_environment_holds_the_requirements_and_what_they_require(environments, pypi, tmp_path):
@@ -77,6 +78,51 @@ def test_a_second_build_asks_nobody(environments, pypi, tmp_path):
     environments.get(["tinybuild"])
 
     assert len(pypi.requests) == asked
+
+
+@pytest.mark.parametrize(
+    "requirements",
+    [["backend>=1"], ["Backend>1,!=1.5"], ["backend~=2.0"], ["backend==2.*", "helper<2"]],
+    ids=str,
+)
+def test_an_answer_without_versions_serves_all_that_it_satisfies(environments, pypi, tmp_path, requirements):
+    for name, version in (("backend", "1.5"), ("backend", "2.0"), ("helper", "1.0")):
+        pypi.add(make_wheel(tmp_path, name, version), project=name)
+    names = sorted({re.match(r"\w+", one)[0].lower() for one in requirements})
+    with environments.get(names) as made:
+        known = made.key
+    asked = len(pypi.requests)
+
+    with environments.get(requirements) as made:
+        assert made.key == known
+    assert len(pypi.requests) == asked
+
+
+def test_versions_above_a_bound_share_one_question(environments, pypi, tmp_path):
+    pypi.add(make_wheel(tmp_path, "backend", "2.0"), project="backend")
+    environments.get(["backend>=1"]).close()
+    asked = len(pypi.requests)
+
+    environments.get(["backend>=1.5"]).close()
+
+    assert len(pypi.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("requirement", "expected"),
+    [("backend<2", "backend==1.5"), ("backend>=2.1", "backend==2.1"), ("backend>=1.0rc1", "backend==3.0rc1")],
+)
+def test_what_the_answer_without_versions_does_not_satisfy_is_asked_as_it_is(
+    environments, pypi, tmp_path, requirement, expected
+):
+    for version in ("1.5", "2.0"):
+        pypi.add(make_wheel(tmp_path, "backend", version), project="backend")
+    environments.get(["backend"]).close()
+    for version in ("2.1", "3.0rc1"):
+        pypi.add(make_wheel(tmp_path, "backend", version), project="backend")
+
+    with environments.get([requirement]) as made:
+        assert list(map(str, made.pins)) == [expected]
 
 
 def test_builds_that_want_the_same_environment_at_once_make_it_once(environments, pypi, tmp_path):
@@ -141,7 +187,7 @@ def test_a_builder_that_is_killed_at_any_moment_leaves_nothing_that_is_believed(
     process = other_builder(tmp_path, pypi)
     process.communicate()
     takes_s = time.monotonic() - began
-    for shelf in (environments.ready, environments.resolved, environments.downloads.shelf):
+    for shelf in (environments.ready, environments.resolutions.shelf, environments.downloads.shelf):
         for entry in shelf.root.iterdir():
             remove_tree(entry)
 

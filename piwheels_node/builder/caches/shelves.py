@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _POLL_S = 0.05
 _BLOCK_BYTES = 4096
 _SIZE = ".size"
 _EVICTED = "evicted-"
+_PART = ".part-"
 _PASS_OVER = 100
 _SPARE_PART = 10
 
@@ -298,3 +300,14 @@ def _bytes_below(directory: Path) -> int:
                 size = os.lstat(os.path.join(root, name)).st_size
                 total += -(-size // _BLOCK_BYTES) * _BLOCK_BYTES
     return total
+
+
+def workplace(entry: Path) -> Path:
+    """A new directory in an entry, to make things in; what killed builders left there goes.
+
+    What they had started may still be at work in theirs, and end after they do: so each has its own.
+    """
+    for left in entry.glob(f"{_PART}*"):
+        with contextlib.suppress(OSError):
+            remove_tree(left)
+    return Path(tempfile.mkdtemp(prefix=_PART, dir=entry))

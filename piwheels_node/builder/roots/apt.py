@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import tempfile
 import time
@@ -24,6 +23,7 @@ from urllib.parse import unquote
 
 from piwheels_node.builder.caches.shelves import Held, Shelf
 from piwheels_node.builder.halt import Halt
+from piwheels_node.builder.helpers import call
 from piwheels_node.builder.roots.tree import Tree
 from piwheels_node.core.errors import BuildError
 from piwheels_node.core.failure import FailureReason
@@ -42,7 +42,6 @@ _KEPT_SETTING = re.compile(r"^(?:Acquire::(?!IndexTargets|Languages|GzipIndexes|
 _UPDATE_TIMEOUT_S = 900
 _ASK_TIMEOUT_S = 300
 _DOWNLOAD_TIMEOUT_S = 3600
-_LOOK_S = 0.1
 _SAID_BYTES = 64 << 10
 _STAMP = "fetched"
 
@@ -186,27 +185,18 @@ class Apt:
             "LC_ALL": "C.UTF-8",
             "DEBIAN_FRONTEND": "noninteractive",
         }
-        with (
-            tempfile.TemporaryFile() as output,
-            subprocess.Popen(
+        with tempfile.TemporaryFile() as output:
+            code = call(
                 ["apt-get", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environ,
-                cwd=directory or state,
-                start_new_session=True,
-            ) as process,
-        ):
-            until = time.monotonic() + timeout_s
-            while process.poll() is None:
-                if halt.is_set() or time.monotonic() > until:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    halt.check()
-                    raise BuildError(FailureReason.FETCH_FAILED, f"apt-get {words[0]} hangs")
-                time.sleep(_LOOK_S)
+                output,
+                halt,
+                environ=environ,
+                timeout_s=timeout_s,
+                late=FailureReason.FETCH_FAILED,
+                directory=directory or state,
+            )
             output.seek(0)
-            return process.returncode, output.read(_SAID_BYTES).decode(errors="replace")
+            return code, output.read(_SAID_BYTES).decode(errors="replace")
 
 
 def _package(line: str) -> Package:
