@@ -58,10 +58,6 @@ class AskingClient(Transport):
         """What happened to a job."""
         return self._read_list(self._call("GET", f"/jobs/{job_id}/events"), EventView)
 
-    def log(self, job_id: int, offset: int = 0) -> bytes:
-        """The log of the newest build from `offset` on, 1 MiB at most; empty where there is no more now."""
-        return self._call("GET", f"/jobs/{job_id}/log", params={"offset": offset}).content
-
     def cancel(self, job_id: int) -> JobView:
         """Nobody wants this job any more; a builder that is at it stops."""
         return self._read(self._call("POST", f"/jobs/{job_id}/cancel"), JobView)

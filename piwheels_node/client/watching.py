@@ -93,6 +93,10 @@ class WatchingClient(Transport):
         params = _given(offset=offset or None, last=last, line=line)
         return _slice(self._call("GET", f"/jobs/{job_id}/log", params=params))
 
+    def log(self, job_id: int, offset: int = 0) -> bytes:
+        """The bytes of `job_log`."""
+        return self.job_log(job_id, offset).data
+
     def queue(self, limit: int = 20) -> QueueView:
         """What waits, and what comes next; `limit` jobs of each kind at most."""
         return self._read(self._call("GET", "/queue", params={"limit": limit}), QueueView)

@@ -19,6 +19,13 @@ from piwheels_node.core.failure import FailureReason
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+!-]{0,250}\.whl")  # 255 bytes are what a file system takes
 
 
+_ABI = re.compile(r"none|abi3|cp3\d{1,2}t?", re.ASCII)
+_PLATFORM = re.compile(r"any|linux_(armv[678]l|aarch64|x86_64|i686)", re.ASCII)
+_MOST_KINDS = 3
+OTHER = "other"
+"""What tags are called in statistics that no wheel of ours is expected to have."""
+
+
 @dataclass(frozen=True)
 class WheelName:
     """A wheel's file name, taken apart. `build` is `()` or the build tag: `(1, '')`."""
@@ -50,6 +57,16 @@ class WheelName:
         """True where the wheel fits every platform."""
         return any(tag.platform == "any" for tag in self.tags)
 
+    @property
+    def abi(self) -> str:
+        """For statistics: the ABI tag, as in `cp311`, `abi3` or `none`; of several `cp311.cp312`."""
+        return _kinds({tag.abi for tag in self.tags}, _ABI)
+
+    @property
+    def platform(self) -> str:
+        """For statistics: the platform tag, as in `any` or `linux_armv6l.linux_armv7l`."""
+        return _kinds({tag.platform for tag in self.tags}, _PLATFORM)
+
     def with_build(self, number: int) -> str:
         """The file name of the same wheel with another build tag (PEP 427: it must begin with a digit)."""
         stem = self.filename.removesuffix(".whl").split("-")
@@ -72,3 +89,9 @@ def free_filename(filename: str, taken: frozenset[str]) -> str:
 def same_project(one: str, other: str) -> bool:
     """True where two spellings name the same project (PEP 503)."""
     return canonicalize_name(one) == canonicalize_name(other)
+
+
+def _kinds(tags: set[str], known: re.Pattern[str]) -> str:
+    """A word for some tags; of few different ones, whatever strangers call their wheels."""
+    kinds = sorted({tag if known.fullmatch(tag) else OTHER for tag in tags})
+    return ".".join(kinds) if len(kinds) <= _MOST_KINDS else OTHER

@@ -130,11 +130,11 @@ def failed_builds(
     if before is not None:
         newest = newest.where(Build.id < before)
     if scope == Scope():
-        return _views(session, list(session.scalars(newest.limit(min(limit, _MOST)))))
+        return failed_builds_of(session, list(session.scalars(newest.limit(min(limit, _MOST)))))
     looked_at = newest.limit(LOOK_BACK).subquery()
     wanted = _in_scope(select(Build.id).join(Job, Build.job_id == Job.id), scope)
     wanted = wanted.where(Build.id.in_(select(looked_at.c.id))).order_by(Build.id.desc())
-    return _views(session, list(session.scalars(wanted.limit(min(limit, _MOST)))))
+    return failed_builds_of(session, list(session.scalars(wanted.limit(min(limit, _MOST)))))
 
 
 def _in_scope(query: Select[Any], scope: Scope) -> Select[Any]:
@@ -205,11 +205,12 @@ def _examples(
         if build_id is None:
             found = failed_builds(session, _REASONS[result], scope, None, 1)
             known[result] = found[0].build_id if found and period.has(found[0].started_at) else None
-    views = _views(session, [build_id for build_id in known.values() if build_id is not None])
+    views = failed_builds_of(session, [build_id for build_id in known.values() if build_id is not None])
     return {view.reason.value: view for view in views}
 
 
-def _views(session: Session, build_ids: Sequence[int]) -> list[FailedBuild]:
+def failed_builds_of(session: Session, build_ids: Sequence[int]) -> list[FailedBuild]:
+    """These builds, newest first."""
     rows = session.scalars(
         select(Build)
         .where(Build.id.in_(build_ids))

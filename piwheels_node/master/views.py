@@ -64,7 +64,7 @@ _FEW = frozenset({JobState.LEASED, JobState.QUARANTINED})
 def status(session: Session, now: datetime) -> Status:
     """The master in a few numbers, all of them kept as counters."""
     counters = _counters(session)
-    alive = select(func.count()).select_from(Builder).where(Builder.last_seen_at > _alive_since(now))
+    alive = select(func.count()).select_from(Builder).where(Builder.last_seen_at > alive_since(now))
     targets = session.execute(select(TargetRow.id, TargetRow.name).order_by(TargetRow.id))
     waiting = {row.name: counters.get(f"jobs.ready.{row.id}", 0) for row in targets}
     farm = control.farm_mode(session)
@@ -97,7 +97,7 @@ def offered_environments(session: Session, target_id: int, now: datetime) -> set
     found = session.scalars(
         select(BuilderTarget.environment_id)
         .join(Builder, BuilderTarget.builder_id == Builder.id)
-        .where(BuilderTarget.target_id == target_id, Builder.last_seen_at > _alive_since(now))
+        .where(BuilderTarget.target_id == target_id, Builder.last_seen_at > alive_since(now))
     )
     return set(found)
 
@@ -181,7 +181,7 @@ def project(session: Session, name: str) -> ProjectView | None:
         .limit(_MOST)
     )
     return ProjectView(
-        name=row.name, jobs=_job_views(session, wanted), wheels=[_wheel_view(wheel) for wheel in wheels]
+        name=row.name, jobs=_job_views(session, wanted), wheels=[wheel_view(wheel) for wheel in wheels]
     )
 
 
@@ -331,7 +331,8 @@ def _build_view(row: Build) -> BuildView:
     )
 
 
-def _wheel_view(row: Wheel) -> WheelView:
+def wheel_view(row: Wheel) -> WheelView:
+    """A wheel as people see it."""
     return WheelView(
         filename=row.filename,
         version=row.release.version,
@@ -343,5 +344,6 @@ def _wheel_view(row: Wheel) -> WheelView:
     )
 
 
-def _alive_since(now: datetime) -> datetime:
+def alive_since(now: datetime) -> datetime:
+    """Since when a builder must have been heard of to count as one that is up."""
     return now - timedelta(seconds=ALIVE_S)

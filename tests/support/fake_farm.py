@@ -14,6 +14,7 @@ for `tick`. Whole farms are made by `made_farms`.
 
 from __future__ import annotations
 
+import copy
 import functools
 import threading
 from collections import Counter as Bag
@@ -172,6 +173,12 @@ class FakeFarm:
         """The master answers no more, until `error` is None again."""
         self.error = MasterUnreachableError(what, where=self.url, hint="is it running, and is the URL right?")
 
+    def seen_by(self, access: Access) -> FakeFarm:
+        """The same farm, for somebody with another key."""
+        other = copy.copy(self)
+        other.access = access
+        return other
+
     def add_builder(self, name: str, *, targets: Sequence[str] = (TARGET,), **more: Any) -> BuilderView:
         """A builder that is there and idle; `health` and `machine` may be given."""
         view = BuilderView(
@@ -215,7 +222,7 @@ class FakeFarm:
         job = self.jobs_by_id[job_id]
         job.state, job.builder, job.leased_at, job.step = JobState.LEASED, builder, self.now, step
         job.attempts += 1
-        job.log = f"{job_id}-{job.leased_at:%Y%m%dT%H%M%S%f}Z-{job.attempts}"
+        job.log = f"{job_id}-{job.leased_at:%Y%m%dT%H%M%S%f}Z-{len(self.logs)}"
         self.logs[job.log] = bytearray()
         self._event(job, EventKind.LEASED, builder=builder, attempt=job.attempts)
 

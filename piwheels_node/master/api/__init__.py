@@ -11,6 +11,7 @@
     enrolment  join tokens, joining, approving, revoking, purging
     people     ask for a build; status, jobs, builds, logs, projects
     failures   why builds failed: the report over all
+    watching   what screens ask: the farm, builds, logs, the queue, statistics
     planning   how far following PyPI is; what is to be built, or why not; rules
     problems   how errors are told
 
@@ -24,7 +25,17 @@ from fastapi import FastAPI
 
 from piwheels_node import __version__
 from piwheels_node.core.messages import Problem
-from piwheels_node.master.api import builders, enrolment, failures, fixes, orders, people, planning, problems
+from piwheels_node.master.api import (
+    builders,
+    enrolment,
+    failures,
+    fixes,
+    orders,
+    people,
+    planning,
+    problems,
+    watching,
+)
 from piwheels_node.master.api.context import Context
 from piwheels_node.master.api.limits import Gate
 
@@ -56,6 +67,7 @@ def make_api(context: Context) -> FastAPI:
     api.include_router(orders.router, prefix=PREFIX)
     api.include_router(enrolment.router, prefix=PREFIX)
     api.include_router(people.router, prefix=PREFIX)
+    api.include_router(watching.router, prefix=PREFIX)
     api.include_router(planning.router, prefix=PREFIX)
     api.include_router(failures.router, prefix=PREFIX)
     api.include_router(fixes.router, prefix=PREFIX)

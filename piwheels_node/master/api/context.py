@@ -108,6 +108,10 @@ async def _caller(request: Request, here: Here, shown: _Shown) -> Caller:
     return caller
 
 
+async def _any_caller(request: Request, here: Here, shown: _Shown) -> Caller | None:
+    return None if shown is None else await _caller(request, here, shown)
+
+
 async def _newcomer(caller: Annotated[Caller, Depends(_caller)]) -> Speaker:
     if caller.kind is not KeyKind.BUILDER or caller.builder_id is None:
         raise WrongKeyError("only a builder may do this", hint="use a builder's key")
@@ -135,6 +139,9 @@ Newcomer = Annotated[Speaker, Depends(_newcomer)]
 
 TheBuilder = Annotated[Speaker, Depends(_builder)]
 """Parameter of an endpoint for builders only: whose key it is, and the process that speaks for it."""
+
+AnyCaller = Annotated[Caller | None, Depends(_any_caller)]
+"""Parameter of an endpoint that tells who asks: None where no key is shown, and none that is not known."""
 
 Operator = Annotated[Caller, Depends(_operator)]
 """Parameter of an endpoint for operators only."""

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Endpoints by which people direct builders: run, pause, drain, skip; and cancel jobs. For operators."""
+"""Endpoints by which people direct builders: run, pause, drain, skip; cancel jobs, and retry them.
+
+For operators.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,20 @@ import asyncio
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
-from piwheels_node.core.messages import BuilderOrder, BuilderView, JobView, Status
+from piwheels_node.core.failure import FailureReason
+from piwheels_node.core.messages import (
+    BuilderOrder,
+    BuilderView,
+    JobView,
+    RetryAnswer,
+    RetryRequest,
+    Status,
+)
 from piwheels_node.master import views
 from piwheels_node.master.api.context import Context, Here, JobId, Operator
 from piwheels_node.master.api.problems import NotFoundError
 from piwheels_node.master.builders import control
+from piwheels_node.master.watching import retrying
 
 router = APIRouter(tags=["orders"])
 
@@ -68,6 +80,32 @@ async def cancel(job_id: JobId, here: Here, _operator: Operator) -> JobView:
     if not await here.database.awrite(lambda session: control.cancel_job(session, job_id, here.now())):
         raise NotFoundError("there is no such job", where=f"job {job_id}")
     return (await asyncio.to_thread(_jobs, here, [job_id]))[0]
+
+
+@router.post("/jobs/{job_id}/retry")
+async def retry(job_id: JobId, here: Here, _operator: Operator) -> JobView:
+    """Queue a job once more that has ended, for whatever it ended."""
+    if not await here.database.awrite(lambda session: retrying.retry(session, job_id, here.now())):
+        raise NotFoundError("there is no such job", where=f"job {job_id}")
+    return (await asyncio.to_thread(_jobs, here, [job_id]))[0]
+
+
+@router.post("/failures/{reason}/retry")
+async def retry_failed(
+    reason: FailureReason, wanted: RetryRequest, here: Here, _operator: Operator
+) -> RetryAnswer:
+    """Queue jobs once more that failed for a reason, the newest of them; of a target, a project, or all."""
+    jobs, now = 0, here.now()
+    while some := await here.database.awrite(
+        lambda session: retrying.retry_failed(session, reason, wanted, now)
+    ):
+        jobs += some
+
+    def is_whole() -> bool:
+        with here.database.read() as session:
+            return retrying.are_all_seen(session, reason)
+
+    return RetryAnswer(jobs=jobs, is_whole=await asyncio.to_thread(is_whole))
 
 
 def _builder(here: Context, name: str) -> BuilderView:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query
 from packaging.utils import canonicalize_name
 
 from piwheels_node.core.jobs import JobState
@@ -26,9 +26,6 @@ from piwheels_node.master.api.threads import in_daemon_thread
 from piwheels_node.master.jobs import requests
 
 router = APIRouter(tags=["people"])
-
-LOG_CHUNK_BYTES = 1 << 20
-"""The most of a log that one answer has."""
 
 
 @router.post("/requests")
@@ -72,13 +69,6 @@ def events(job_id: JobId, here: Here) -> list[EventView]:
     if not found:
         raise NotFoundError("there is no such job", where=f"job {job_id}")
     return found
-
-
-@router.get("/jobs/{job_id}/log", response_class=Response)
-def log(job_id: JobId, here: Here, offset: Annotated[int, Query(ge=0)] = 0) -> Response:
-    """The log of a job's newest build from a byte on, 1 MiB at most; empty where there is no more by now."""
-    content = here.logs.read(job_id, offset, LOG_CHUNK_BYTES)
-    return Response(content, media_type="text/plain; charset=utf-8", headers={"Cache-Control": "no-store"})
 
 
 @router.get("/builders")

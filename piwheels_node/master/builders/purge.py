@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.builders import BuilderEventKind
@@ -29,7 +29,7 @@ from piwheels_node.master.database.models import (
     Release,
     Wheel,
 )
-from piwheels_node.master.jobs import queue
+from piwheels_node.master.jobs import history, queue
 
 AVOIDED_FOR = timedelta(days=30)
 """How long the builder gets none of these jobs again."""
@@ -38,48 +38,37 @@ _AT_ONCE = 100
 
 
 @dataclass
-class _Place:
-    """How far a purge has come: the start and the number of the last build that was looked at."""
-
-    started_at: datetime | None = None
-    build_id: int = 0
-
-
-@dataclass
 class _Withdrawn:
-    """What one piece of work withdrew; `projects` are the ids of those whose pages change."""
+    """What one piece of work withdrew; `newest_id` is the last of its builds, None where there was none."""
 
     wheels: list[str] = field(default_factory=list)
     jobs: int = 0
-    place: _Place | None = None
+    newest_id: int | None = None
 
 
 def purge(database: Database, builder_id: int, wanted: Purge, now: datetime) -> PurgeAnswer:
     """Withdraw what a builder published since a time; gives the names of the files. It blocks."""
     wheels: list[str] = []
     jobs = 0
-    place: _Place | None = _Place()
-    while place is not None:
-        at = place
+    after: int | None = 0
+    while after is not None:
+        at = after
         done = database.write(lambda session: _some(session, builder_id, wanted, at, now))  # noqa: B023 - run at once
         wheels += done.wheels
         jobs += done.jobs
-        place = done.place
+        after = done.newest_id
     database.write(lambda session: _remember(session, builder_id, wanted, len(wheels), jobs, now))
     return PurgeAnswer(wheels=wheels, jobs=jobs)
 
 
-def _some(session: Session, builder_id: int, wanted: Purge, place: _Place, now: datetime) -> _Withdrawn:
-    """Withdraw the next few wheels, in the order in which their builds began."""
-    after = select(Wheel).join(Build, Wheel.build_id == Build.id).where(Build.builder_id == builder_id)
-    if place.started_at is not None:
-        after = after.where(
-            Build.started_at >= place.started_at,
-            or_(Build.started_at > place.started_at, Build.id > place.build_id),
-        )
+def _some(session: Session, builder_id: int, wanted: Purge, after: int, now: datetime) -> _Withdrawn:
+    """Withdraw the next few wheels, of the builds with numbers beyond `after`."""
     found = session.scalars(
-        after.where(Wheel.published_at >= wanted.since, Wheel.withdrawn_at.is_(None))
-        .order_by(Build.started_at, Build.id)
+        select(Wheel)
+        .join(Build, Wheel.build_id == Build.id)
+        .where(Build.builder_id == builder_id, Build.id > after)
+        .where(Wheel.published_at >= wanted.since, Wheel.withdrawn_at.is_(None))
+        .order_by(Build.id)
         .limit(_AT_ONCE)
         .with_for_update(of=Wheel)
     ).all()
@@ -88,7 +77,7 @@ def _some(session: Session, builder_id: int, wanted: Purge, place: _Place, now: 
         _withdraw(session, wheel, wanted.why, now)
         done.wheels.append(wheel.filename)
         done.jobs += _build_again(session, wheel.build, now)
-        done.place = _Place(wheel.build.started_at, wheel.build_id)
+        done.newest_id = wheel.build_id
     releases = select(Release.project_id).where(Release.id.in_({wheel.release_id for wheel in found}))
     for project_id in sorted(
         set(session.scalars(releases))
@@ -102,8 +91,7 @@ def _withdraw(session: Session, wheel: Wheel, why: str, now: datetime) -> None:
     wheel.withdrawn_why = why
     if session.get(BlockedWheel, wheel.sha256) is None:
         session.add(BlockedWheel(sha256=wheel.sha256, blocked_at=now, why=why))
-    queue.count(session, "wheels", -1)
-    queue.count(session, "wheels.bytes", -wheel.size_bytes)
+    history.count_wheel(session, wheel.filename, wheel.size_bytes, -1)
     queue.count(session, "wheels.withdrawn", 1)
 
 

@@ -12,13 +12,14 @@ from collections import Counter as Bag
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import Connection, Table, bindparam, event, insert, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from piwheels_node.core.jobs import Outcome
 from piwheels_node.master.database.backend import Backend
 from piwheels_node.master.database.models import Event
 from piwheels_node.master.database.statements import Statement, wrapped
@@ -58,15 +59,59 @@ _COUNT_BUILDS = Statement(
 )
 
 
+_COUNT_BUILDERS = Statement(
+    text(
+        "INSERT INTO builder_count (day, builder_id, built, failed) VALUES (:day, :builder, :built, :failed)"
+        " ON CONFLICT (day, builder_id) DO UPDATE SET built = builder_count.built + excluded.built,"
+        " failed = builder_count.failed + excluded.failed"
+    ),
+    arrays="INSERT INTO builder_count (day, builder_id, built, failed) SELECT * FROM unnest("
+    "%(day)s::text[], %(builder)s::bigint[], %(built)s::bigint[], %(failed)s::bigint[])"
+    " ON CONFLICT (day, builder_id) DO UPDATE SET built = builder_count.built + excluded.built,"
+    " failed = builder_count.failed + excluded.failed",
+)
+_COUNT_HOURS = Statement(
+    text(
+        "INSERT INTO hour_count (hour, built, failed) VALUES (:hour, :built, :failed)"
+        " ON CONFLICT (hour) DO UPDATE SET built = hour_count.built + excluded.built,"
+        " failed = hour_count.failed + excluded.failed"
+    ),
+    arrays="INSERT INTO hour_count (hour, built, failed) SELECT * FROM unnest("
+    "%(hour)s::text[], %(built)s::bigint[], %(failed)s::bigint[])"
+    " ON CONFLICT (hour) DO UPDATE SET built = hour_count.built + excluded.built,"
+    " failed = hour_count.failed + excluded.failed",
+)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A build that ended in one way: `result` is `built`, or its reason; `hour` is UTC, `2026-11-23T07`."""
+
+    hour: str
+    target_id: int
+    builder_id: int
+    result: str
+
+    @property
+    def day(self) -> str:
+        """As in `2026-11-23`."""
+        return self.hour.partition("T")[0]
+
+    @property
+    def is_built(self) -> bool:
+        """True where there is a wheel of it."""
+        return self.result == Outcome.BUILT.value
+
+
 @dataclass(eq=False)
 class Tally:
     """What a piece, or a batch, has to say besides its rows. `topics` has how often each was announced.
 
-    `builds` has how many ended by day, target and result, and the newest of them.
+    `builds` has how many ended in which way, and the newest of them.
     """
 
     counters: Bag[str] = field(default_factory=Bag)
-    builds: dict[tuple[str, int, str], tuple[int, int | None]] = field(default_factory=dict)
+    builds: dict[Ended, tuple[int, int | None]] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
     topics: Bag[str] = field(default_factory=Bag)
 
@@ -79,8 +124,8 @@ class Tally:
         self.events.extend(other.events)
         self.topics.update(other.topics)
 
-    def count_builds(self, which: tuple[str, int, str], by: int, newest: int | None) -> None:
-        """So many more builds of a day, target and result; `newest` is one of them."""
+    def count_builds(self, which: Ended, by: int, newest: int | None) -> None:
+        """So many more builds that ended in this way; `newest` is one of them."""
         before, known = self.builds.get(which, (0, None))
         self.builds[which] = (before + by, newest or known)
 
@@ -88,15 +133,41 @@ class Tally:
         """Write events and counters; these last and in order, so that two masters cannot lock each other."""
         if self.events:
             shortcut.run_many(_RECORD, self.events)
-        builds = [
-            {"day": day, "target": target, "result": result, "by": by, "newest": newest}
-            for (day, target, result), (by, newest) in sorted(self.builds.items())
-        ]
-        if builds:
-            shortcut.run_many(_COUNT_BUILDS, builds)
+        if self.builds:
+            self._write_builds(shortcut)
         changed = [{"name": name, "by": by} for name, by in sorted(self.counters.items()) if by]
         if changed:
             shortcut.run_many(_COUNT, changed)
+
+    def _write_builds(self, shortcut: Shortcut) -> None:
+        """Each build in three tables, every row of them once."""
+        results: dict[tuple[str, int, str], tuple[int, int | None]] = {}
+        builders: dict[tuple[str, int], Bag[bool]] = {}
+        hours: dict[str, Bag[bool]] = {}
+        for ended, (by, newest) in self.builds.items():
+            which = ended.day, ended.target_id, ended.result
+            before, known = results.get(which, (0, None))
+            results[which] = before + by, newest or known
+            builders.setdefault((ended.day, ended.builder_id), Bag())[ended.is_built] += by
+            hours.setdefault(ended.hour, Bag())[ended.is_built] += by
+        shortcut.run_many(
+            _COUNT_BUILDS,
+            [
+                {"day": day, "target": target, "result": result, "by": by, "newest": newest}
+                for (day, target, result), (by, newest) in sorted(results.items())
+            ],
+        )
+        shortcut.run_many(
+            _COUNT_BUILDERS,
+            [
+                {"day": day, "builder": builder, "built": bag[True], "failed": bag[False]}
+                for (day, builder), bag in sorted(builders.items(), key=lambda one: one[0])
+            ],
+        )
+        shortcut.run_many(
+            _COUNT_HOURS,
+            [{"hour": hour, "built": bag[True], "failed": bag[False]} for hour, bag in sorted(hours.items())],
+        )
 
 
 class Shortcut:
@@ -254,9 +325,9 @@ class WorkSession(Session):
         """Change a counter, which is made where it is missing."""
         self.tally.counters[name] += by
 
-    def count_build(self, now: datetime, target_id: int, result: str, build_id: int | None) -> None:
-        """Count a build that ended now, in the table `build_count`."""
-        self.tally.count_builds((f"{now.astimezone(UTC):%Y-%m-%d}", target_id, result), 1, build_id)
+    def count_build(self, ended: Ended, build_id: int | None) -> None:
+        """Count a build that has ended, for reports and screens."""
+        self.tally.count_builds(ended, 1, build_id)
 
     def record(self, job_id: int, at: datetime, kind: str, detail: dict[str, Any]) -> None:
         """Add a line to the history of a job that is in the database already."""

@@ -7,15 +7,20 @@ knows the names of counters and topics, and not when a job changes: that is `que
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import EventKind, JobState, Outcome
-from piwheels_node.master.database.session import WorkSession, working
+from piwheels_node.core.wheels import WheelName
+from piwheels_node.master.database.session import Ended, WorkSession, working
 from piwheels_node.master.jobs import rows
+
+WHEELS_BY_ABI = "wheels.abi."
+WHEELS_BY_PLATFORM = "wheels.platform."
+"""Counters of wheels by the tags in their names."""
 
 
 def record(session: Session, job_id: int, kind: EventKind, now: datetime, **detail: Any) -> None:
@@ -29,11 +34,27 @@ def count(session: Session, name: str, by: int) -> None:
 
 
 def count_build(
-    session: Session, target_id: int, reason: FailureReason | None, build_id: int | None, now: datetime
+    session: Session,
+    now: datetime,
+    *,
+    target_id: int,
+    builder_id: int,
+    reason: FailureReason | None,
+    build_id: int | None,
 ) -> None:
-    """Count a build that has ended, for the report over all (`BuildCount`); no reason: there is a wheel."""
+    """Count a build that has ended now, for reports and screens; no reason: there is a wheel."""
     result = reason.value if reason else Outcome.BUILT.value
-    working(session).count_build(now, target_id, result, build_id)
+    hour = f"{now.astimezone(UTC):%Y-%m-%dT%H}"
+    working(session).count_build(Ended(hour, target_id, builder_id, result), build_id)
+
+
+def count_wheel(session: Session, filename: str, size_bytes: int, by: int) -> None:
+    """A wheel enters the index (`by` 1), or leaves it (-1)."""
+    name = WheelName.parse(filename)
+    count(session, "wheels", by)
+    count(session, "wheels.bytes", by * size_bytes)
+    count(session, f"{WHEELS_BY_ABI}{name.abi}", by)
+    count(session, f"{WHEELS_BY_PLATFORM}{name.platform}", by)
 
 
 def announce(session: Session, topic: str) -> None:

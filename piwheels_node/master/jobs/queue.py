@@ -284,7 +284,14 @@ def _lose(
     jobs = [HeldJob(*row) for row in session.fast(which, values | {"most": _AT_ONCE})]
     session.fast_many(rows.ADD_BUILDS, [_build(_lost_build(job, now)) for job in jobs])
     for job in jobs:
-        count_build(session, job.target_id, FailureReason.BUILDER_LOST, None, now)
+        count_build(
+            session,
+            now,
+            target_id=job.target_id,
+            builder_id=job.builder_id,
+            reason=FailureReason.BUILDER_LOST,
+            build_id=None,
+        )
         lost = replace(job, losses=job.losses + 1)
         record(session, job.id, EventKind.LOST, now, attempt=job.attempts, losses=lost.losses)
         if lost.losses >= settings.max_attempts:

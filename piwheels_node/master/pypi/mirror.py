@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from piwheels_node.core.jobs import JobState
 from piwheels_node.master.database.models import Build, Job, Project, PypiFile, Release, Wheel
-from piwheels_node.master.jobs import queue
+from piwheels_node.master.jobs import history, queue
 from piwheels_node.master.jobs.planning import GONE
 from piwheels_node.master.jobs.requests import store_release
 from piwheels_node.master.pypi import notes
@@ -86,8 +86,7 @@ def _wheels(session: Session, release_ids: list[int], listed: Collection[str], n
         else:
             continue
         has_changed = True
-        queue.count(session, "wheels", by)
-        queue.count(session, "wheels.bytes", by * wheel.size_bytes)
+        history.count_wheel(session, wheel.filename, wheel.size_bytes, by)
     return has_changed
 
 

@@ -4,7 +4,7 @@
     wake     every second: jobs whose delay is over become ready
     reap     every few seconds: jobs whose lease is over go to another builder
     release  every minute: jobs that still wait for one that has ended go on
-    clean    every hour: uploads that nobody continues are removed
+    clean    every hour: uploads that nobody continues are removed, and old counts of statistics
 
 Each is a loop of its own, and none ends because something fails: what cannot be done now is done in a later
 round. What is wrong is said once, and once more when it is over, not in every round.
@@ -28,6 +28,7 @@ from piwheels_node.core.jobs import JobState
 from piwheels_node.master.api import Context
 from piwheels_node.master.database.models import Builder, Job
 from piwheels_node.master.jobs import chains, queue
+from piwheels_node.master.watching import statistics
 
 _WAKE_EVERY_S = 1.0
 _MOST_REAP_S = 5.0
@@ -137,7 +138,9 @@ class Upkeep:
             _log.warning("%d leases begin anew: builders could not be heard since %s", renewed, since)
 
     async def _clean(self) -> None:
-        await asyncio.to_thread(self._here.store.clean, self._here.now())
+        here = self._here
+        await asyncio.to_thread(here.store.clean, here.now())
+        await here.database.awrite(lambda session: statistics.prune(session, here.now()))
 
 
 class _Trouble:

@@ -252,11 +252,10 @@ def publish_wheel(session: Session, job: Job, report: Report, facts: WheelFacts,
     session.execute(
         update(Project).where(Project.id == job.release.project_id).values(serial=Project.serial + 1)
     )
-    queue.count(session, "wheels", 1)
-    queue.count(session, "wheels.bytes", wheel.size_bytes)
+    history.count_wheel(session, filename, wheel.size_bytes, 1)
     queue.count(session, f"builder.{job.builder_id}.built", 1)
     rules.after_success(session, job, build, now)
-    history.count_build(session, job.target_id, None, build.id, now)
+    _count(session, job, build, now)
     queue.finish(session, job, state=JobState.BUILT, now=now, build=build.id, wheel=filename)
     return wheel
 
@@ -271,7 +270,7 @@ def record_failure(session: Session, job: Job, report: Report, now: datetime, ju
     session.add(build)
     session.flush()
     goes_on = aftermath.settle(session, job, build, judge, now)
-    history.count_build(session, job.target_id, build.reason, build.id, now)
+    _count(session, job, build, now)
     return ReportAnswer(outcome=Outcome.FAILED, reason=build.reason, what=goes_on or build.evidence)
 
 
@@ -365,6 +364,17 @@ def _build_of(job: Job, report: Report, now: datetime) -> Build:
         environment=environment.model_dump(mode="json") if environment else None,
         steps=[step.model_dump(mode="json") for step in report.steps],
         **_with_packages(job),
+    )
+
+
+def _count(session: Session, job: Job, build: Build, now: datetime) -> None:
+    history.count_build(
+        session,
+        now,
+        target_id=job.target_id,
+        builder_id=build.builder_id,
+        reason=build.reason,
+        build_id=build.id,
     )
 
 

@@ -195,9 +195,13 @@ class WheelStore:
 
     def free_bytes(self) -> int:
         """Free disk for wheels, for a process that is not root."""
+        return self.disk_bytes()[0]
+
+    def disk_bytes(self) -> tuple[int, int]:
+        """How much of the wheels' disk is free for a process that is not root, and how large it is."""
         with _as_storage_errors(self._wheels):
             found = os.statvfs(self._wheels)
-        return found.f_bavail * found.f_frsize
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
     def _make_directory(self, directory: Path) -> None:
         directory.mkdir(exist_ok=True)

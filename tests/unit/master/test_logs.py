@@ -26,19 +26,19 @@ def test_a_log_grows_by_offset_and_a_part_that_comes_twice_is_written_once(logs)
     assert logs.append(1, SINCE, 0, b"abc", limit=LIMIT) == 3
     assert logs.append(1, SINCE, 1, b"bcdef", limit=LIMIT) == 6
     assert logs.append(1, SINCE, 2, b"cd", limit=LIMIT) == 6
-    assert logs.read(1, 0, 100) == b"abcdef"
+    assert logs.read(logs.newest(1), 0, 100).data == b"abcdef"
 
 
 def test_nothing_is_written_behind_a_gap(logs):
     assert logs.append(1, SINCE, 5, b"x", limit=LIMIT) == 0
-    assert logs.read(1, 0, 100) == b""
+    assert logs.read(logs.newest(1), 0, 100).data == b""
 
 
 def test_what_goes_beyond_the_limit_is_dropped_and_the_builder_goes_on(logs):
     assert logs.append(1, SINCE, 0, b"a" * 8, limit=10) == 8
     assert logs.append(1, SINCE, 8, b"b" * 8, limit=10) == 16
     assert logs.append(1, SINCE, 16, b"c" * 8, limit=10) == 24
-    assert logs.read(1, 0, 100) == b"a" * 8 + b"bb"
+    assert logs.read(logs.newest(1), 0, 100).data == b"a" * 8 + b"bb"
 
 
 WRITER = """
@@ -61,7 +61,7 @@ def test_the_same_log_through_three_processes_at_once_is_written_once(logs, tmp_
     writers = [subprocess.Popen(command) for _ in range(3)]
 
     assert [writer.wait(30) for writer in writers] == [0, 0, 0]
-    assert logs.read(7, 0, 10**6) == data
+    assert logs.read(logs.newest(7), 0, 10**6).data == data
 
 
 FULL = """
@@ -89,7 +89,7 @@ def test_a_disk_that_takes_only_half_of_a_part_is_a_storage_error_and_the_other_
 
     assert "the log cannot be written" in said.stdout
     assert logs.append(7, SINCE, 0, b"a" * 1000 + b"b" * 500, limit=LIMIT) == 1500
-    assert logs.read(7, 0, 10**4) == b"a" * 1000 + b"b" * 500
+    assert logs.read(logs.newest(7), 0, 10**4).data == b"a" * 1000 + b"b" * 500
 
 
 def test_a_directory_that_is_a_file_is_a_storage_error(logs, tmp_path):

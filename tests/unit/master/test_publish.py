@@ -140,6 +140,8 @@ def test_publication_ends_the_job_counts_the_wheel_and_changes_the_page(bench, j
         "jobs.built": 1,
         "wheels": 1,
         "wheels.bytes": path.stat().st_size,
+        "wheels.abi.none": 1,
+        "wheels.platform.any": 1,
         f"builder.{bench.tables.builder_id}.built": 1,
     }
     assert bench.tables.events(job.id) == ["queued", "leased", "built"]

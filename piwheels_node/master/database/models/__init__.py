@@ -21,7 +21,13 @@ from piwheels_node.master.database.models.builders import (
     Token,
 )
 from piwheels_node.master.database.models.builds import BlockedWheel, Build, Wheel, WheelLibrary
-from piwheels_node.master.database.models.counts import BuildCount, Counter, Flag
+from piwheels_node.master.database.models.counts import (
+    BuildCount,
+    BuilderCount,
+    Counter,
+    Flag,
+    HourCount,
+)
 from piwheels_node.master.database.models.following import (
     Miss,
     PlanNote,
@@ -38,6 +44,7 @@ __all__ = [
     "Build",
     "BuildCount",
     "Builder",
+    "BuilderCount",
     "BuilderEvent",
     "BuilderTarget",
     "Counter",
@@ -45,6 +52,7 @@ __all__ = [
     "Event",
     "FixRule",
     "Flag",
+    "HourCount",
     "Job",
     "JobAvoidance",
     "JoinToken",

@@ -26,10 +26,16 @@ class Build(Model):
 
     __tablename__ = "build"
     __table_args__ = (
-        Index("ix_build_builder_id", "builder_id", "started_at"),
+        Index("ix_build_builder_id", "builder_id", "id"),
         Index(
             "ix_build_reason",
             "reason",
+            "id",
+            sqlite_where=text("reason IS NOT NULL"),
+            postgresql_where=text("reason IS NOT NULL"),
+        ),
+        Index(
+            "ix_build_failed",
             "id",
             sqlite_where=text("reason IS NOT NULL"),
             postgresql_where=text("reason IS NOT NULL"),

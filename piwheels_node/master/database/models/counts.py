@@ -45,3 +45,24 @@ class BuildCount(Model):
     result: Mapped[str] = mapped_column(String(32), primary_key=True)
     builds: Mapped[int] = mapped_column(BigInteger)
     newest_build_id: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class HourCount(Model):
+    """How many builds ended in one hour (UTC, `2026-11-23T07`); kept as `BuildCount` is."""
+
+    __tablename__ = "hour_count"
+
+    hour: Mapped[str] = mapped_column(String(13), primary_key=True)
+    built: Mapped[int] = mapped_column(BigInteger)
+    failed: Mapped[int] = mapped_column(BigInteger)
+
+
+class BuilderCount(Model):
+    """How many builds of a builder ended on a day (UTC); kept as `BuildCount` is."""
+
+    __tablename__ = "builder_count"
+
+    day: Mapped[str] = mapped_column(String(10), primary_key=True)
+    builder_id: Mapped[int] = mapped_column(ForeignKey("builder.id"), primary_key=True)
+    built: Mapped[int] = mapped_column(BigInteger)
+    failed: Mapped[int] = mapped_column(BigInteger)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from piwheels_node.master.database.models.base import Id, Model
@@ -19,7 +19,10 @@ class PypiProject(Model):
     """
 
     __tablename__ = "pypi_project"
-    __table_args__ = (Index("ix_pypi_project_newest_at", "newest_at", "id"),)
+    __table_args__ = (
+        Index("ix_pypi_project_newest_at", "newest_at", "id"),
+        Index("ix_pypi_project_prefix", text('name COLLATE "C"')).ddl_if(dialect="postgresql"),
+    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)

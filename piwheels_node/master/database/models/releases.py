@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, String, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from piwheels_node.master.database.models.base import Id, Model
@@ -15,6 +15,7 @@ class Project(Model):
     """A project of PyPI. `serial` grows with every change of its index page, and is the page's ETag."""
 
     __tablename__ = "project"
+    __table_args__ = (Index("ix_project_prefix", text('name COLLATE "C"')).ddl_if(dialect="postgresql"),)
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     name: Mapped[str] = mapped_column(String(200), unique=True)

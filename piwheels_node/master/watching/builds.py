@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Builds that have ended, page by page, and everything about one.
+
+A page begins with the most telling of its conditions, which an index answers, and looks through the newest
+`LOOK_BACK` of those builds for the others; the next page goes on behind them. So a question that fits few
+builds costs no more than one that fits many. This module knows no HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy.orm import Session, joinedload
+
+from piwheels_node.core.failure import FailureReason
+from piwheels_node.core.jobs import JobState, Outcome
+from piwheels_node.core.messages import BuildEnvironment, BuildFacts, BuildPage, BuildRow, StepTime
+from piwheels_node.master.database.models import Build, Builder, Job, Project, Release, TargetRow, Wheel
+from piwheels_node.master.views import wheel_view
+
+LOOK_BACK = 2000
+"""How many builds one page looks through."""
+
+_MOST = 500
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which builds; a condition that is None fits all. `project` is normalised."""
+
+    builder: str | None = None
+    project: str | None = None
+    target: str | None = None
+    job_id: int | None = None
+    outcome: Outcome | None = None
+    reason: FailureReason | None = None
+
+
+def page(session: Session, wanted: Wanted, before: int | None, limit: int) -> BuildPage:
+    """Builds, newest first; with `before` only those with smaller numbers."""
+    limit = min(limit, _MOST)
+    first, rest = _first(wanted)
+    if before is not None:
+        first = first.where(Build.id < before)
+    first = first.limit(LOOK_BACK if rest else limit)
+    if not rest:
+        found = build_rows(session, list(session.scalars(first)))
+        return BuildPage(builds=found, before=found[-1].build_id if len(found) == limit else None)
+    looked_at = first.subquery()
+    fitting = (
+        _joined(select(Build.id))
+        .where(Build.id.in_(select(looked_at.c.id)), *rest)
+        .order_by(_BY_NUMBER.desc())
+    )
+    found = build_rows(session, list(session.scalars(fitting.limit(limit))))
+    if len(found) == limit:
+        return BuildPage(builds=found, before=found[-1].build_id)
+    many, oldest = session.execute(select(func.count(), func.min(looked_at.c.id))).one()
+    return BuildPage(builds=found, before=oldest if many == LOOK_BACK else None)
+
+
+_BY_NUMBER = Build.id + 0
+"""To be sorted by, where the other conditions leave few rows: no database shall walk all builds instead."""
+
+
+def _first(wanted: Wanted) -> tuple[Select[Any], list[ColumnElement[bool]]]:
+    """The numbers of builds that an index finds, newest first, and what is left to be asked of them."""
+    rest = {
+        name: column == value
+        for name, column in _ASKED.items()
+        if (value := getattr(wanted, name)) is not None
+    }
+    newest = select(Build.id).order_by(Build.id.desc())
+    for name, condition in _found_by_index(wanted).items():
+        if rest.pop(name, None) is not None:
+            order = _BY_NUMBER if name == "project" else Build.id
+            return select(Build.id).where(condition).order_by(order.desc()), list(rest.values())
+    return newest, list(rest.values())
+
+
+_ASKED: dict[str, Any] = {
+    "builder": Builder.name,
+    "project": Project.name,
+    "target": TargetRow.name,
+    "job_id": Build.job_id,
+    "outcome": Build.outcome,
+    "reason": Build.reason,
+}
+
+
+def _found_by_index(wanted: Wanted) -> dict[str, ColumnElement[bool]]:
+    """What an index of `build` answers, the most telling first."""
+    jobs = select(Job.id).join(Release, Job.release_id == Release.id)
+    jobs = jobs.join(Project, Release.project_id == Project.id).where(Project.name == wanted.project)
+    builder = select(Builder.id).where(Builder.name == wanted.builder).scalar_subquery()
+    found: dict[str, ColumnElement[bool]] = {
+        "job_id": Build.job_id == wanted.job_id,
+        "project": Build.job_id.in_(jobs),
+        "builder": Build.builder_id == builder,
+        "reason": Build.reason == wanted.reason,
+    }
+    if wanted.outcome is Outcome.FAILED:
+        found["outcome"] = Build.reason.is_not(None)
+    return found
+
+
+def build_rows(session: Session, build_ids: Sequence[int]) -> list[BuildRow]:
+    """These builds, newest first."""
+    rows = session.execute(
+        _joined(select(*_COLUMNS)).where(Build.id.in_(build_ids)).order_by(Build.id.desc())
+    )
+    return [BuildRow(**row._mapping) for row in rows]  # noqa: SLF001 - the only way to a row as a mapping
+
+
+_COLUMNS: tuple[Any, ...] = (
+    Build.id.label("build_id"),
+    Build.job_id,
+    Project.name.label("project"),
+    Release.version,
+    TargetRow.name.label("target"),
+    Builder.name.label("builder"),
+    Build.outcome,
+    Build.reason,
+    Build.captured,
+    Build.debian_package,
+    Build.started_at,
+    Build.duration_s,
+)
+
+
+def _joined(query: Select[Any]) -> Select[Any]:
+    """With all that a build is about."""
+    return (
+        query.join(Job, Build.job_id == Job.id)
+        .join(Release, Job.release_id == Release.id)
+        .join(Project, Release.project_id == Project.id)
+        .join(TargetRow, Job.target_id == TargetRow.id)
+        .join(Builder, Build.builder_id == Builder.id)
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """A build, and which log is its own: that of the job's lease that began then."""
+
+    facts: BuildFacts
+    job_id: int
+    begun_at: datetime
+
+
+def facts(session: Session, build_id: int) -> Found | None:
+    """Everything about one build but how long its log is; None where there is none with this number."""
+    row = session.scalar(
+        select(Build)
+        .where(Build.id == build_id)
+        .options(
+            joinedload(Build.job),
+            joinedload(Build.wheel).joinedload(Wheel.release),
+            joinedload(Build.wheel).selectinload(Wheel.libraries),
+        )
+    )
+    if row is None:
+        return None
+    wheel = row.wheel
+    found = BuildFacts(
+        build=build_rows(session, [build_id])[0],
+        attempt=row.attempt,
+        job_state=row.job.state,
+        evidence=row.evidence,
+        evidence_line=row.evidence_line,
+        steps=[StepTime.model_validate(step) for step in row.steps or ()],
+        cpu_s=row.cpu_s,
+        peak_memory_bytes=row.peak_memory_bytes,
+        written_bytes=row.written_bytes,
+        environment=BuildEnvironment.model_validate(row.environment) if row.environment else None,
+        packages=row.packages or [],
+        wheel=wheel_view(wheel) if wheel else None,
+        wheel_withdrawn=wheel.withdrawn_why if wheel and wheel.withdrawn_at else None,
+    )
+    return Found(found, row.job_id, row.started_at)
+
+
+def lease_of(session: Session, build_id: int) -> tuple[int, datetime] | None:
+    """The job of a build, and when its lease began; None where there is no such build."""
+    row = session.execute(select(Build.job_id, Build.started_at).where(Build.id == build_id)).one_or_none()
+    return None if row is None else (row.job_id, row.started_at)
+
+
+def held_since(session: Session, job_id: int) -> datetime | None:
+    """When the lease began that a job is held by now; None where nobody holds it."""
+    return session.scalar(select(Job.leased_at).where(Job.id == job_id, Job.state == JobState.LEASED))
