@@ -144,15 +144,24 @@ _RECENT = Statement(
 """Built and failed of the last days, by builder."""
 
 _JOB = "job_id", "project", "version", "target", "step", "leased_at"
+_OF_JOB: tuple[Any, ...] = (
+    Job.builder_id,
+    Job.id,
+    Project.name,
+    Release.version,
+    TargetRow.name,
+    Job.step,
+    Job.leased_at,
+)
 _IN_HAND = Statement(
-    select(Job.builder_id, Job.id, Project.name, Release.version, TargetRow.name, Job.step, Job.leased_at)
+    select(*_OF_JOB)
     .join(Release, Job.release_id == Release.id)
     .join(Project, Release.project_id == Project.id)
     .join(TargetRow, Job.target_id == TargetRow.id)
     .where(is_in(JobState.LEASED))
     .order_by(Job.leased_at, Job.id)
 )
-_STANDING = (
+_STANDING: tuple[Any, ...] = (
     Builder.state,
     Builder.mode,
     Builder.why,
