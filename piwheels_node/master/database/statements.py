@@ -16,7 +16,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Delete, Dialect, Executable, Insert, Select, TextClause, Update
+from sqlalchemy import Dialect, Executable, Select, TextClause
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -30,10 +30,8 @@ class Statement:
     `arrays` does the same for many rows at once: each parameter is an array, the words are psycopg's.
     """
 
-    def __init__(
-        self, written: Select[Any] | Insert | Update | Delete | TextClause, *, arrays: str | None = None
-    ) -> None:
-        self.written: Executable = written
+    def __init__(self, written: Executable, *, arrays: str | None = None) -> None:
+        self.written = written
         self._arrays = arrays
         self.writes = not isinstance(written, Select)
         self._compiled: dict[str, Compiled] = {}
