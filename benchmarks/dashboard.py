@@ -73,7 +73,7 @@ INSERT INTO builder_count (day, builder_id, built, failed)
 INSERT INTO counter (name, value) SELECT 'jobs.' || state, count(*) FROM job GROUP BY state;
 INSERT INTO counter (name, value)
   SELECT 'jobs.ready.' || target_id, count(*) FROM job WHERE state = 'ready' GROUP BY target_id;
-INSERT INTO counter (name, value) VALUES ('wheels', {builds}), ('wheels.bytes', 1000000000),
+INSERT INTO counter (name, value) VALUES ('wheels.bytes', 1000000000),
   ('wheels.abi.none', 900000), ('wheels.abi.cp311', 60000), ('wheels.platform.any', 900000);
 INSERT INTO pypi_project (name, serial, status, newest_at, read_at, listing)
   SELECT 'project-' || n, n, 'active', {now}, {now}, {blob} FROM {names}
@@ -244,7 +244,7 @@ def measure(url: str, builds: int, times: int, costs: dict[str, Cost]) -> None:
             cost = costs.setdefault(name, Cost(str(seen[0].url.raw_path.decode())))
             cost.ms.append(statistics.median(wire))
             cost.client_ms.append(statistics.median(whole) - statistics.median(wire))
-            cost.size_bytes.append(len(seen[0].content))
+            cost.size_bytes.append(seen[0].num_bytes_downloaded)
 
 
 def plans(master: Master, url: str, builds: int, console: Console) -> None:

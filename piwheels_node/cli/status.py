@@ -15,7 +15,7 @@ from piwheels_node.cli.connection import Endpoint, endpoint_of
 from piwheels_node.cli.options import data_option, json_option
 from piwheels_node.cli.pip import expected_index
 from piwheels_node.consumer import pip_files, uv_config
-from piwheels_node.consumer.report import Known, Report, changes, health, lines, see, services
+from piwheels_node.consumer.report import Known, Report, Seen, changes, health, lines, see, services
 from piwheels_node.consumer.roles import roles_of
 from piwheels_node.core.errors import NodeError, StorageError
 from piwheels_node.core.text import harmless
@@ -54,8 +54,8 @@ def command(data: Path, *, as_json: bool, watch: bool, interval_s: float) -> Non
         time.sleep(interval_s)
 
 
-def look(data: Path) -> Report:
-    """How everything stands, now."""
+def look(data: Path, *, ask_masters: bool = True) -> Report:
+    """How everything stands, now; masters are not asked where they need not be."""
     known, notes = _known(data)
     at = pip_files.Surroundings.ours()
     try:
@@ -69,7 +69,7 @@ def look(data: Path) -> Report:
         index=index,
         pip=pip_files.look(at),
         uv=uv_config.look(at),
-        masters=[see(one) for one in known],
+        masters=[see(one) if ask_masters else Seen(one.url) for one in known],
         health=health(data),
         notes=notes,
     )

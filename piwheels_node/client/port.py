@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # ruff: noqa: D102 - the docstrings are those of `MasterClient`
-"""What screens need of a client, and no more: so that tests can put a farm in memory in its place.
+"""What screens need of a client and of their machine, and no more: tests put others in their places.
 
 `MasterClient` is one; its docstrings say what each method does, and which errors it raises.
 """
@@ -31,6 +31,7 @@ from piwheels_node.core.messages import (
     HourCount,
     JobView,
     LogSlice,
+    NodeView,
     ProjectMatch,
     ProjectPlan,
     ProjectView,
@@ -174,6 +175,12 @@ class Watched(Protocol):
     def accept_fix(self, rule_id: int, why: str | None = None) -> FixAnswer: ...
 
     def refuse_fix(self, rule_id: int, why: str | None = None) -> FixAnswer: ...
+
+
+class Machine(Protocol):
+    """The machine that the screen runs on; `look` never raises."""
+
+    def look(self) -> NodeView: ...
 
 
 if TYPE_CHECKING:

@@ -67,13 +67,21 @@ class Report:
     health: Health
     notes: Sequence[str] = field(default_factory=tuple)
 
+    @property
+    def pip_by(self) -> str | None:
+        """The file that decides what pip asks."""
+        if self.pip.broken:
+            return self.pip.broken.name
+        decided = self.pip.decision(pip_files.EXTRA)
+        return decided.source.name if decided else None
+
     def as_json(self) -> dict[str, Any]:
         """The same for scripts."""
         return {
             "roles": list(self.roles),
             "services": self.services,
             "index": self.index,
-            "pip": {"asks": self.pip.uses(self.index), "by": _by(self.pip)},
+            "pip": {"asks": self.pip.uses(self.index), "by": self.pip_by},
             "uv": {"asks": self.uv.uses(self.index)},
             "masters": [
                 {
@@ -95,7 +103,7 @@ def lines(report: Report) -> list[tuple[str, str]]:
     said = [("roles", ", ".join(report.roles) or "none: pip asks no index of ready-made wheels")]
     said += [("service", f"{unit} {state}") for unit, state in report.services.items()]
     asks = report.pip.uses(report.index)
-    by = f" (by {_by(report.pip)})" if _by(report.pip) else ""
+    by = f" (by {report.pip_by})" if report.pip_by else ""
     said.append(("pip", f"{'asks' if asks else 'does not ask'} {report.index}{by}"))
     said.append(("uv", f"{'asks' if report.uv.uses(report.index) else 'does not ask'} {report.index}"))
     for master in report.masters:
@@ -200,13 +208,6 @@ def job_words(job: JobView) -> str:
     reason = f" ({job.build.reason.value})" if job.build.reason else ""
     at = _shown(job.build.started_at)
     return f"{job.project} {job.version}: {job.build.outcome.value}{reason} by {job.build.builder}, {at}"
-
-
-def _by(view: pip_files.PipView) -> str | None:
-    if view.broken:
-        return view.broken.name
-    decided = view.decision(pip_files.EXTRA)
-    return decided.source.name if decided else None
 
 
 def _shown(at: datetime) -> str:

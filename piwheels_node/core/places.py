@@ -6,6 +6,7 @@
     endpoint.json       where the master listens, while it runs
     membership/         which master this machine's builder has joined, and its key there
     builder/            what the builder works with
+    builder/builder.json    how the builder stands, for other programs, where systemd gives no place in /run
     contents/           which Debian package has which file, by release and architecture
 
 This module imports only the standard library.
@@ -25,3 +26,6 @@ ENDPOINT = Path("endpoint.json")
 MEMBERSHIP = Path("membership")
 BUILDER = Path("builder")
 CONTENTS = Path("contents")
+WINDOW = BUILDER / "builder.json"
+WINDOW_IN_RUN = Path("/run/piwheels-builder/builder.json")
+"""The same, in the directory that systemd gives the service (`RuntimeDirectory=`)."""

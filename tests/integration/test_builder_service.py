@@ -19,7 +19,7 @@ from sdists import make_sdist
 
 from piwheels_node.builder.farm import service
 from piwheels_node.core.builders import SERVED_FROM_BYTES, Mode
-from piwheels_node.core.jobs import JobState
+from piwheels_node.core.jobs import JobState, Outcome, Step
 
 
 def test_a_master_that_is_restarted_in_the_middle_of_a_build_gets_the_result(site, tmp_path):
@@ -302,3 +302,29 @@ class Listening:
 
     def finished(self, lease, answer):
         pass
+
+
+def test_a_builder_shows_its_machine_what_it_does(site, tmp_path):
+    builder = site.add_builder()
+    job_id = site.request(make_sdist(tmp_path, "ticker", "1.0", setup=TICKING.format(ticks=30)))
+    builder.wait_for_ticks(3)
+
+    def view():
+        return builder.service.view(tmp_path, "pi")
+
+    wait_until(lambda: view().builds and "tick 2" in view().builds[0].log_tail)
+    [build] = view().builds
+    assert (build.job_id, build.project, build.step) == (job_id, "ticker", Step.BUILD)
+    assert build.log_bytes >= len(build.log_tail) > 0
+    assert (view().name, view().master, view().paused) == ("pi", site.url, None)
+    site.order(Mode.PAUSE, why="lunch")
+    wait_until(lambda: "lunch" in (view().paused or ""))
+    site.order(Mode.RUN)
+    site.wait_for_end(job_id)
+    wait_until(lambda: not view().builds)
+    [end] = view().ended
+    assert (end.job_id, end.outcome, end.reason) == (job_id, Outcome.BUILT, None)
+    site.stop_master()
+    wait_until(lambda: view().trouble)
+    site.start_master()
+    wait_until(lambda: not view().trouble)

@@ -16,6 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -41,6 +42,7 @@ from piwheels_node.core.messages import (
     Health,
     Heartbeat,
     Lease,
+    LocalBuild,
     LogPart,
     Report,
     ReportAnswer,
@@ -51,6 +53,9 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _LOG_PART_BYTES = 1 << 20
 _LOG_EVERY_S = 1.0
+_TAIL_BYTES = 4 << 10
+"""How much of a log is shown to other programs of the machine."""
+
 _BEAT_EVERY_S = 15.0
 _LOOK_S = 0.25
 _LEAVE_S = 1.0
@@ -111,6 +116,7 @@ class Assignment:
         self._until = time.monotonic() + lease.expires_in_s
         self._sent_bytes = 0
         self._log_path = Path()
+        self._begun_at = datetime.now(UTC)
         self._done = threading.Event()
         self._wake = threading.Event()
 
@@ -135,6 +141,24 @@ class Assignment:
         """Ask the master now whether the lease still holds, not with the next heartbeat."""
         self._asked += 1
         self._wake.set()
+
+    def view(self) -> LocalBuild:
+        """How far it is, with the end of its log."""
+        size, tail = 0, b""
+        # There may be no log yet, or no more.
+        with contextlib.suppress(OSError), self._log_path.open("rb") as log:
+            size = os.fstat(log.fileno()).st_size
+            tail = os.pread(log.fileno(), _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+        return LocalBuild(
+            job_id=self.lease.job_id,
+            project=self.lease.project,
+            version=self.lease.version,
+            target=self.lease.target,
+            step=self._step,
+            begun_at=self._begun_at,
+            log_bytes=size,
+            log_tail=tail.decode(errors="replace"),
+        )
 
     # --- the build ---------------------------------------------------------------------------------
 

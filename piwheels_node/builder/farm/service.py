@@ -22,23 +22,29 @@ import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
 
 from piwheels_node import __version__
 from piwheels_node.builder.farm.assignment import Assignment, Observer
 from piwheels_node.builder.farm.orders import OrderListener
 from piwheels_node.builder.farm.patience import Patience
 from piwheels_node.builder.farm.sharing import Sharing
+from piwheels_node.builder.farm.window import end_of
 from piwheels_node.builder.machine.conditions import Cause, Judgement, unfit
 from piwheels_node.builder.machine.lookout import Lookout
 from piwheels_node.builder.workshop import Workshop
 from piwheels_node.client import MasterClient
 from piwheels_node.core.builders import BuilderState, Mode
-from piwheels_node.core.errors import KeyRefusedError, MasterError, StorageError, SupersededError
+from piwheels_node.core.errors import KeyRefusedError, MasterError, NodeError, StorageError, SupersededError
 from piwheels_node.core.messages import (
     Hello,
     Lease,
     LeaseRequest,
+    LocalBuilder,
+    LocalEnd,
     Machine,
     OfferedTarget,
     Orders,
@@ -58,6 +64,9 @@ _TOO_SOON_S = 1.0
 
 _LEAVE_S = 0.25
 """How long threads that wait for the master may take to hear that it is over, before they are left alone."""
+
+_LAST = 5
+"""How many jobs that have ended are remembered."""
 
 _MEMORY_PATIENCE_S = 120.0
 """Builds that stand still keep their memory: where it is short for so long, the youngest gives up."""
@@ -96,7 +105,9 @@ class BuilderService:
         self._working: list[Assignment] = []
         self._guard = threading.Condition()
         self._turn = threading.Lock()
-        self._away = False
+        self._trouble: str | None = None
+        self._started_at = datetime.now(UTC)
+        self._last: deque[LocalEnd] = deque(maxlen=_LAST)
         self._made_room_s = 0.0
         self._sharing = Sharing(workshop, self.sensors)
         self._told_paused: str | None = None
@@ -131,7 +142,12 @@ class BuilderService:
             slots=self.slots,
             machine=self.machine,
         )
-        orders = self.client.hello(hello)
+        try:
+            orders = self.client.hello(hello)
+        except MasterError as error:
+            self._trouble = error.what
+            raise
+        self._trouble = None
         self._obey(orders)
         self._lookout.start()
         self._listener.start(orders)
@@ -177,6 +193,26 @@ class BuilderService:
         """Why no jobs are taken now; None: they are."""
         with self._guard:
             return self._why_not()
+
+    def view(self, data: Path, name: str) -> LocalBuilder:
+        """How it stands, for other programs of this machine; `data` is its directory, `name` its own."""
+        with self._guard:
+            working, ended = list(self._working), list(self._last)
+            paused, trouble = self._why_not(), self._trouble
+        return LocalBuilder(
+            at=datetime.now(UTC),
+            started_at=self._started_at,
+            data=str(data),
+            name=name,
+            master=self.client.url,
+            version=__version__,
+            slots=self.slots,
+            paused=paused,
+            trouble=trouble,
+            builds=[one.view() for one in working],
+            ended=ended,
+            health=self._lookout.latest,
+        )
 
     # --- what others decide ------------------------------------------------------------------------
 
@@ -286,11 +322,13 @@ class BuilderService:
         patience = Patience()
         while self._wait_until_taking():
             asked_at = time.monotonic()
+            # A master that was away is asked without waiting first: that it is back is to be known at once.
+            wait_s = 0.0 if self._trouble else self._sharing.poll_s(self._working, self.poll_s)
             try:
                 lease = self.client.lease(
                     LeaseRequest(
                         targets=self._offer(),
-                        wait_s=self._sharing.poll_s(self._working, self.poll_s),
+                        wait_s=wait_s,
                         memory_bytes=self._sharing.next_bytes(self._working),
                         most_memory_bytes=self._sharing.most_bytes(alone=True),
                     )
@@ -332,13 +370,13 @@ class BuilderService:
                 self.client.hand_back(lease)
         return False
 
-    def _complain(self, error: Exception | None) -> None:
+    def _complain(self, error: NodeError | None) -> None:
         """Say once that the master is away, and once that it is back."""
-        if error and not self._away:
+        if error and not self._trouble:
             _log.warning("%s", error)
-        elif self._away and not error:
+        elif self._trouble and not error:
             _log.warning("the master answers again")
-        self._away = error is not None
+        self._trouble = error.what if error else None
 
     def _offer(self) -> list[OfferedTarget]:
         return [
@@ -376,6 +414,7 @@ class BuilderService:
         finally:
             with self._guard:
                 self._working.remove(assignment)
+                self._last.appendleft(end_of(lease, answer))
                 self._guard.notify_all()
             if self.observer:
                 self.observer.finished(lease, answer)

@@ -41,6 +41,7 @@ class Lookout:
         self.busy = busy
         self.stop = stop
         self.judgement = Judgement()
+        self.latest = Health()
         self._guard = threading.Lock()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._keep_looking, name="lookout", daemon=True)
@@ -57,7 +58,7 @@ class Lookout:
     def look(self) -> Health:
         """Look at the machine, and judge; gives what was seen."""
         with self._guard:
-            health = self.sensors.health()
+            health = self.latest = self.sensors.health()
             self.judgement = judge(
                 health,
                 self.settings,

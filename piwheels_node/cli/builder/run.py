@@ -9,7 +9,7 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -17,6 +17,7 @@ import click
 from piwheels_node.builder.farm import membership
 from piwheels_node.builder.farm.membership import Membership
 from piwheels_node.builder.farm.service import BuilderService
+from piwheels_node.builder.farm.window import Window
 from piwheels_node.builder.interpreter import probe
 from piwheels_node.builder.machine.health import slots
 from piwheels_node.builder.machine.identity import this_machine
@@ -56,24 +57,28 @@ def command(data: Path, *, overrides: tuple[str, ...]) -> None:
         contextlib.suppress(KeyboardInterrupt),
         _service(data, mine, settings) as service,
     ):
-        _serve(service, mine)
+        _serve(service, mine, data)
         if service.error:
             raise service.error
 
 
-def _serve(service: BuilderService, mine: Membership) -> None:
+def _serve(service: BuilderService, mine: Membership, data: Path) -> None:
     """Build until the service ends by itself; raises KeyboardInterrupt where it is asked to end."""
     systemd = Service()
+    window = Window(data)
     systemd.ready(f"waiting for {mine.url}")
     try:
-        _start(service, mine, systemd)
+        _start(service, mine, systemd, lambda: window.show(service.view(data, mine.name)))
         while not service.wait(_LOOK_S):
             if service.is_well():
                 systemd.well()
+                window.show(service.view(data, mine.name))
             systemd.status(service.doing)
     except KeyboardInterrupt:
         systemd.stopping("giving back what is unfinished")
         raise
+    finally:
+        window.close()
 
 
 @contextlib.contextmanager
@@ -114,7 +119,7 @@ def _let_through(data: Path) -> None:
         data.chmod(0o755)
 
 
-def _start(service: BuilderService, mine: Membership, systemd: Service) -> None:
+def _start(service: BuilderService, mine: Membership, systemd: Service, show: Callable[[], None]) -> None:
     """Begin to take jobs, as soon as the master is there."""
     tried = 0
     while True:
@@ -122,6 +127,7 @@ def _start(service: BuilderService, mine: Membership, systemd: Service) -> None:
         try:
             service.start()
         except MasterUnreachableError as error:
+            show()
             if not tried:
                 click.echo(f"{harmless(str(error))}\nwaiting for it", err=True)
             time.sleep(_AGAIN_S[min(tried, len(_AGAIN_S) - 1)])

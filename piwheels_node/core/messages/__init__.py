@@ -6,6 +6,7 @@
     building  builder and master
     people    people and master
     reports   what the master says of all builds together
+    node      how one machine stands by itself
     watching  what screens ask for every few seconds
 
 Unknown fields are ignored, so that an older peer understands a newer one; times are UTC and aware.
@@ -48,6 +49,12 @@ from piwheels_node.core.messages.building import (
     WheelClaim,
 )
 from piwheels_node.core.messages.joining import JoinAnswer, JoinRequest, Machine, TokenRequest, TokenView
+from piwheels_node.core.messages.node import (
+    LocalBuild,
+    LocalBuilder,
+    LocalEnd,
+    NodeView,
+)
 from piwheels_node.core.messages.people import (
     BuilderEventView,
     BuilderOrder,
@@ -145,11 +152,15 @@ __all__ = [
     "LeaseRequest",
     "LeaseToken",
     "Limits",
+    "LocalBuild",
+    "LocalBuilder",
+    "LocalEnd",
     "LogPart",
     "LogSlice",
     "Machine",
     "Message",
     "Name",
+    "NodeView",
     "Offer",
     "OfferedTarget",
     "Orders",
