@@ -24,6 +24,7 @@ from piwheels_node.dashboard.deeds import Deed, Subject
 TABLES = frozenset({"home", "queue", "failures", "packages", "builder"})
 """Pages with a table that can be ordered and filtered."""
 
+_FAILURES = frozenset({"failures"})
 _LOGS = frozenset({"build"})
 _SEARCHED = _LOGS | {"packages"}
 _RANGES = frozenset({"failures", "statistics"})
@@ -120,6 +121,24 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("retry", ("R",), "retry", "Build a job that has ended once more.", _JOBS, 6, deeds.RETRY),
     Action(
+        "retry-failed",
+        ("A",),
+        "retry all",
+        "Build all jobs once more that failed for the selected reason, of the selected project.",
+        _FAILURES,
+        5,
+        deeds.RETRY_FAILED,
+    ),
+    Action(
+        "request",
+        ("b",),
+        "build",
+        "Ask for the selected release to be built for its target, before all others.",
+        frozenset({"packages"}),
+        4,
+        deeds.REQUEST,
+    ),
+    Action(
         "pause-farm",
         ("P",),
         "pause all",
@@ -168,7 +187,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("save", ("s",), "save", "Save the whole log in a file of this directory.", _LOGS, hint=9),
     Action(
         "report",
-        ("b",),
+        ("B",),
         "report",
         "Save what is known of the build and the end of its log, for whoever is to mend it.",
         _LOGS,

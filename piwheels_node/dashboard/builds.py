@@ -20,7 +20,18 @@ from piwheels_node.core.jobs import JobState, Outcome, Step
 from piwheels_node.core.messages import BuildFacts, BuildRow, FailedBuild, JobView, LogSlice
 from piwheels_node.dashboard.listing import Arrangement, Column
 from piwheels_node.dashboard.logs import ReadLog, Wish, fetch
-from piwheels_node.dashboard.words import Cell, Line, Place, Role, ago, amount, elapsed, joined, memory
+from piwheels_node.dashboard.words import (
+    Cell,
+    Line,
+    Place,
+    Role,
+    ago,
+    amount,
+    elapsed,
+    joined,
+    memory,
+    short_target,
+)
 
 EARLIER = 50
 """How many builds of the project are listed."""
@@ -358,16 +369,16 @@ _COLUMNS: dict[str, Column[Ended]] = {
         Column[Ended](
             "target",
             "target",
-            13,
-            lambda row: Cell(row.build.target, Role.FAINT),
+            18,
+            lambda row: Cell(short_target(row.build.target), Role.FAINT),
             lambda row: row.build.target,
             rank=4,
             share=1,
         ),
         Column[Ended](
             "package",
-            "Debian has it in",
-            16,
+            "in Debian",
+            12,
             lambda row: Cell(row.build.debian_package or "", Role.WARN),
             lambda row: row.build.debian_package,
             rank=5,

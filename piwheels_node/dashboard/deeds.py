@@ -13,8 +13,17 @@ from dataclasses import dataclass
 
 from piwheels_node.client.port import Watched
 from piwheels_node.core.builders import BuilderState, Mode
+from piwheels_node.core.explaining import answer_words
+from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState
-from piwheels_node.core.messages import BuilderOrder, BuilderRow, BuilderView, JobInHand, JobView
+from piwheels_node.core.messages import (
+    BuilderOrder,
+    BuilderRow,
+    BuilderView,
+    BuildRequest,
+    JobInHand,
+    JobView,
+)
 
 WHY = "from the dashboard"
 """What an order says of itself, where nobody gave another word."""
@@ -59,11 +68,36 @@ class BuilderName:
 
 
 @dataclass(frozen=True)
+class ReleaseName:
+    """A release for a target, of which there may be a job or not."""
+
+    project: str
+    version: str
+    target: str
+
+    def __str__(self) -> str:
+        return f"{self.project} {self.version} for {self.target}"
+
+
+@dataclass(frozen=True)
+class FailedFor:
+    """Jobs that failed for one reason, of one project or of all."""
+
+    reason: FailureReason
+    project: str | None = None
+
+    def __str__(self) -> str:
+        return f"{f'of {self.project} ' if self.project else ''}that failed for {self.reason}"
+
+
+@dataclass(frozen=True)
 class Subject:
     """What an action is about: what is selected, or what the page shows. A builder goes before a job."""
 
     builder: BuilderName | None = None
     job: JobName | None = None
+    release: ReleaseName | None = None
+    failed_for: FailedFor | None = None
     farm: Mode | None = None
     """What the whole farm was told, where that is known."""
 
@@ -114,6 +148,27 @@ def _kill(master: Watched, subject: Subject) -> str:
 def _retry(master: Watched, subject: Subject) -> str:
     job = _job(subject)
     return f"{job} is {master.retry(job.job_id).state.value} again"
+
+
+def _request(master: Watched, subject: Subject) -> str:
+    wanted = subject.release
+    if wanted is None:
+        raise AssertionError("this deed is about a release")
+    request = BuildRequest(project=wanted.project, version=wanted.version, target=wanted.target)
+    return answer_words(master.request(request))
+
+
+def _retry_failed(master: Watched, subject: Subject) -> str:
+    those = _failed_for(subject)
+    answer = master.retry_failed(those.reason, project=those.project)
+    more = "" if answer.is_whole else ", and there may be more"
+    return f"{answer.jobs} {'job is' if answer.jobs == 1 else 'jobs are'} queued again{more}"
+
+
+def _failed_for(subject: Subject) -> FailedFor:
+    if subject.failed_for is None:
+        raise AssertionError("this deed is about jobs that failed")
+    return subject.failed_for
 
 
 def _is_active(subject: Subject) -> bool:
@@ -185,6 +240,12 @@ KILL = Deed(
     lambda subject: f"End {_touched(subject)}? What it has done is lost; it is queued again.",
 )
 RETRY = Deed(_has_ended, _retry)
+RETRY_FAILED = Deed(
+    lambda subject: subject.failed_for is not None,
+    _retry_failed,
+    lambda subject: f"Build all jobs once more {_failed_for(subject)}?",
+)
+REQUEST = Deed(lambda subject: subject.release is not None, _request)
 PAUSE_FARM = Deed(
     lambda subject: subject.farm in {Mode.RUN, Mode.DRAIN},
     _farm_ordered(Mode.PAUSE, "is told to stand still"),

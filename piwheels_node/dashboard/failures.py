@@ -20,7 +20,7 @@ from piwheels_node.core.messages import FailedBuild, FailureReport, ReasonCount
 from piwheels_node.dashboard.builds import Ended
 from piwheels_node.dashboard.charts import bar
 from piwheels_node.dashboard.listing import Arrangement, Column
-from piwheels_node.dashboard.words import Cell, Line, Role, ago, number, share
+from piwheels_node.dashboard.words import Cell, Line, Role, ago, number, share, short_target
 
 RANGES_DAYS = (1, 7, 30, 90, 365)
 """The ranges of time that can be looked at: whole days, today included."""
@@ -159,7 +159,7 @@ REASONS: Arrangement[ReasonCount] = Arrangement(
             right=True,
             falling=True,
         ),
-        Column("bar", "", _BAR, lambda row: Cell(bar(row.share, 1.0, _BAR), Role.BAD), rank=1),
+        Column("bar", "", _BAR, lambda row: Cell(bar(row.share, 1.0, _BAR), Role.BAD), rank=3),
         Column(
             "change",
             "change",
@@ -167,7 +167,7 @@ REASONS: Arrangement[ReasonCount] = Arrangement(
             _change,
             lambda row: row.builds - row.before,
             right=True,
-            rank=2,
+            rank=4,
             falling=True,
         ),
         Column(
@@ -178,13 +178,13 @@ REASONS: Arrangement[ReasonCount] = Arrangement(
             rank=5,
             share=1,
         ),
-        Column("newest", "newest", 14, lambda row: Cell(_newest(row)), rank=3, share=2),
+        Column("newest", "newest", 14, lambda row: Cell(_newest(row)), rank=1, share=2),
         Column(
             "package",
-            "Debian has it in",
-            16,
+            "in Debian",
+            12,
             lambda row: Cell((row.newest.debian_package if row.newest else None) or "", Role.WARN),
-            rank=4,
+            rank=2,
         ),
         Column("sentence", "", 30, lambda row: Cell(row.sentence, Role.FAINT), rank=6, share=3),
     ),
@@ -215,12 +215,19 @@ PROJECTS: Arrangement[ProjectFailures] = Arrangement(
         Column("captured", "what", 16, lambda row: Cell(row.newest.captured or ""), rank=2, share=2),
         Column(
             "package",
-            "Debian has it in",
-            16,
+            "in Debian",
+            12,
             lambda row: Cell(row.newest.debian_package or "", Role.WARN),
             rank=3,
         ),
-        Column("target", "target", 13, lambda row: Cell(row.newest.target, Role.FAINT), rank=5, share=1),
+        Column(
+            "target",
+            "target",
+            18,
+            lambda row: Cell(short_target(row.newest.target), Role.FAINT),
+            rank=5,
+            share=1,
+        ),
         Column("builder", "builder", 8, lambda row: Cell(row.newest.builder), rank=4),
         Column(
             "when",

@@ -19,7 +19,7 @@ from piwheels_node.core.explaining import NO_TARGET, project_words, release_word
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import JobView, ProjectMatch, ProjectPlan, ProjectView, WheelView
 from piwheels_node.dashboard.listing import Arrangement, Column
-from piwheels_node.dashboard.words import Cell, Line, Role, ago, amount, number
+from piwheels_node.dashboard.words import Cell, Line, Role, ago, amount, number, short_target
 
 _MOST_MATCHES = 100
 
@@ -164,16 +164,16 @@ def selected(offer: Offer) -> list[Line]:
 OFFERS: Arrangement[Offer] = Arrangement(
     (
         Column("version", "version", 10, lambda row: Cell(row.version, Role.STRONG), lambda row: row.version),
-        Column("target", "target", 14, lambda row: Cell(row.target), lambda row: row.target, share=1),
+        Column("target", "target", 19, lambda row: Cell(short_target(row.target)), lambda row: row.target),
         Column(
             "verdict",
-            "",
-            10,
+            "state",
+            9,
             lambda row: Cell(row.verdict, _VERDICTS.get(row.verdict, Role.PLAIN)),
             lambda row: row.verdict,
         ),
         Column(
-            "what", "what and why", 20, lambda row: Cell(row.what.partition(": ")[2] or row.what), share=4
+            "what", "what and why", 16, lambda row: Cell(row.what.partition(": ")[2] or row.what), share=4
         ),
         Column("pypi", "PyPI has", 20, lambda row: Cell(row.has, Role.FAINT), rank=2),
         Column(

@@ -18,7 +18,7 @@ from piwheels_node.client.port import Watched
 from piwheels_node.core.jobs import JobState, Priority
 from piwheels_node.core.messages import QueuedJob, QueueLane, QueueView
 from piwheels_node.dashboard.listing import Arrangement, Column
-from piwheels_node.dashboard.words import Cell, Line, Place, Role, ago, elapsed, fit, number
+from piwheels_node.dashboard.words import Cell, Line, Place, Role, ago, elapsed, fit, number, short_target
 
 _SHOWN = 50
 _OF_ONE_TARGET = 200
@@ -83,6 +83,11 @@ def rows(sight: QueueSight) -> list[Waiting]:
     ]
 
 
+def waiting_for_others(sight: QueueSight) -> int:
+    """How many of those that are shown wait for a time, for another job, or for a person."""
+    return len(sight.view.delayed) + len(sight.view.blocked) + len(sight.view.quarantined)
+
+
 def counts(sight: QueueSight) -> Line:
     """How many jobs are in each state."""
     line: list[Cell] = [Cell(" ")]
@@ -109,11 +114,11 @@ def lanes(sight: QueueSight, width: int) -> list[Line]:
         targets.setdefault(lane.target, {})[lane.priority] = lane
     if not targets:
         return []
-    names = min(max(map(cell_len, targets)), max(12, width - (_LANE_WIDTH + 2) * len(order) - 1))
+    names = min(max(cell_len(short_target(one)) for one in targets), max(12, width - (_LANE_WIDTH + 2) * len(order) - 1))
     titles = "".join(f"  {_TITLES[one]:>{_LANE_WIDTH}}" for one in order)
     lines: list[Line] = [[Cell(" " * (names + 1) + titles, Role.FAINT)]]
     for target, those in sorted(targets.items()):
-        line = [Cell(" "), Cell(fit(target, names), Role.PLAIN, Place("queue", target))]
+        line = [Cell(" "), Cell(fit(short_target(target), names), Role.PLAIN, Place("queue", target))]
         for one in order:
             lane_here = those.get(one)
             many = number(lane_here.jobs) + ("" if lane_here.is_whole else "+") if lane_here else ""
@@ -138,7 +143,7 @@ def waits_for(row: Waiting) -> Cell:
         what = f"{job.blocked_on_project}, " if job.blocked_on_project else ""
         return Cell(f"{what}job {job.blocked_on}" if job.blocked_on else "another job", Role.WARN)
     if job.state is JobState.QUARANTINED:
-        return Cell("a person: builders died of it", Role.BAD)
+        return Cell("a person to set it free", Role.BAD)
     return Cell("a builder; it is next" if row.turn == 1 else f"a builder; turn {row.turn}", Role.PLAIN)
 
 
@@ -188,8 +193,8 @@ JOBS: Arrangement[Waiting] = Arrangement(
         Column(
             "target",
             "target",
-            13,
-            lambda row: Cell(row.job.target, Role.FAINT),
+            18,
+            lambda row: Cell(short_target(row.job.target), Role.FAINT),
             lambda row: row.job.target,
             rank=3,
             share=1,

@@ -78,6 +78,11 @@ def visible(text: str) -> str:
     return "".join(one for one in text if unicodedata.category(one) not in _INVISIBLE)
 
 
+def short_target(name: str) -> str:
+    """A target in few characters: `cp313 armv7l deb13` for `cp313-linux_armv7l-debian13`."""
+    return name.replace("-linux_", " ", 1).replace("-debian", " deb", 1)
+
+
 def fit(text: str, width: int, ellipsis: str = "…", *, right: bool = False) -> str:
     """The text in exactly `width` cells of a terminal; what is cut off is told."""
     if width <= 0:

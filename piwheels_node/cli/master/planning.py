@@ -11,12 +11,17 @@ from piwheels_node.cli.connection import Connection, master_options
 from piwheels_node.cli.options import force_option, json_option, parse_requests
 from piwheels_node.cli.output import print_message, print_messages, print_rows
 from piwheels_node.core.errors import UsageError
-from piwheels_node.core.explaining import NO_TARGET, project_words, release_words, target_words
+from piwheels_node.core.explaining import (
+    NO_TARGET,
+    answer_words,
+    project_words,
+    release_words,
+    target_words,
+)
 from piwheels_node.core.messages import (
     BuildRequest,
     ProjectPlan,
     RebuildRequest,
-    RequestAnswer,
     SkipRequest,
     SkipView,
 )
@@ -64,7 +69,7 @@ def request(
         print_messages(answers)
         return
     for answer in answers:
-        click.echo(harmless(_say(answer)))
+        click.echo(harmless(answer_words(answer)))
 
 
 @click.command("rebuild", epilog="Example: piwheels-node master rebuild lgpio==0.2.2.0")
@@ -143,15 +148,6 @@ def _me() -> str:
         return getpass.getuser()[:100]
     except (KeyError, OSError):  # an account without a name
         return "operator"
-
-
-def _say(answer: RequestAnswer) -> str:
-    name = f"{answer.project} {answer.version}"
-    if answer.job is not None and not answer.job.state.is_final:
-        return f"{name}: job {answer.job.job_id} is {answer.job.state.value}"
-    if answer.wheel is not None:
-        return f"{name}: there is {answer.wheel}"
-    return f"{name}: {answer.reason.value if answer.reason else 'failed'}. {answer.what or ''}".rstrip()
 
 
 def _print_rules(rules: list[SkipView], *, as_json: bool) -> None:

@@ -35,8 +35,10 @@ from piwheels_node.dashboard.words import Cell, Line, Role, clean, number
 
 VIEWS = ("both", "log", "builds")
 _REPORT_LINES = 60
-_LOW_LINES = 30
-_TOLD_AT_LEAST = ("reason", "shown by", "in Debian", "built by", "step", "steps", "used", "wheel")
+_LOW_LINES, _HIGH_LINES = 24, 30
+_TOLD_FIRST = {"reason", "shown by", "in Debian", "built by", "step", "wheel", "waits for"}
+_TOLD_SECOND = {"steps", "used", "asked for"}
+"""What is told on low terminals, where the log needs the room."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +135,10 @@ class Build(Page[BuildSight]):
 
     def _draw_facts(self, value: BuildSight) -> None:
         told = builds.told(value)
-        if self.size.height < _LOW_LINES:
-            told = [one for one in told if one[0] in _TOLD_AT_LEAST]
+        height = self.size.height
+        if height < _HIGH_LINES:
+            kept = _TOLD_FIRST if height < _LOW_LINES else _TOLD_FIRST | _TOLD_SECOND
+            told = [one for one in told if one[0] in kept]
         self._facts.show(builds.title(value), *named(told, self.size.width))
 
     def _draw_titles(self) -> None:

@@ -13,7 +13,7 @@ from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import ReasonCount
 from piwheels_node.dashboard import failures
 from piwheels_node.dashboard.builds import OF_ONE_REASON, Ended
-from piwheels_node.dashboard.deeds import JobName, Subject
+from piwheels_node.dashboard.deeds import FailedFor, JobName, Subject
 from piwheels_node.dashboard.drawing import wrapped
 from piwheels_node.dashboard.failures import About, FailuresSight, ProjectFailures
 from piwheels_node.dashboard.screens.base import Page
@@ -103,8 +103,12 @@ class Failures(Page[FailuresSight]):
         self._draw_title()
 
     def subject(self) -> Subject:
-        """The job of the build that is selected."""
+        """The job of the build that is selected, or all that failed for a reason."""
         row = self._table.selected if self.is_mounted else None
+        if isinstance(row, ReasonCount):
+            return Subject(failed_for=FailedFor(row.reason))
+        if isinstance(row, ProjectFailures) and self._about.reason:
+            return Subject(failed_for=FailedFor(self._about.reason, row.project))
         if not isinstance(row, Ended):
             return Subject()
         build = row.build

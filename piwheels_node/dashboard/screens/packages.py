@@ -14,7 +14,7 @@ from piwheels_node.core.errors import NodeError
 from piwheels_node.core.messages import ProjectMatch
 from piwheels_node.dashboard import packages
 from piwheels_node.dashboard.builds import place
-from piwheels_node.dashboard.deeds import JobName, Subject
+from piwheels_node.dashboard.deeds import JobName, ReleaseName, Subject
 from piwheels_node.dashboard.packages import Matches, Offer, ProjectSight
 from piwheels_node.dashboard.screens.base import Page
 from piwheels_node.dashboard.widgets.lines import Heading, Lines, title
@@ -93,10 +93,13 @@ class Packages(Page[Matches | ProjectSight]):
     # --- what can be done ------------------------------------------------------------------------------
 
     def subject(self) -> Subject:
-        """The job of the release and target that are selected."""
+        """The job of the release and target that are selected; where there is none, the release."""
         row = self._table.selected if self.is_mounted else None
-        job = row.job if isinstance(row, Offer) else None
-        return Subject(job=JobName.of(job)) if job else Subject()
+        if not isinstance(row, Offer) or not isinstance(self.value, ProjectSight):
+            return Subject()
+        if row.job is not None:
+            return Subject(job=JobName.of(row.job))
+        return Subject(release=ReleaseName(self.value.name, row.version, row.target))
 
     def opened(self, table: Table[Any], row: Any) -> None:  # noqa: ARG002 - Page's signature
         """A project, or the job of a release."""

@@ -57,8 +57,12 @@ class Queue(Page[QueueSight]):
 
     def _draw_title(self) -> None:
         words = f"Next for {self.about}" if self.about else "Next, and what waits"
-        told = [Cell("  ".join(self._table.arrangement.told), Role.FAINT)]
-        self._title.show(title(words, self._table.count), told if told[0].words else ())
+        arrangement = self._table.arrangement
+        said = arrangement.told
+        others = queue.waiting_for_others(self.value) if self.value else 0
+        if others and not arrangement.faults_only and not self.about:
+            said = [*said, f"! {others} wait for something else"]
+        self._title.show(title(words, self._table.count), [Cell("  ".join(said), Role.FAINT)] if said else ())
 
     def on_table_arranged(self) -> None:
         """The title says how."""

@@ -67,6 +67,7 @@ class LogView(ScrollView, can_focus=True):
         self._rows: list[Row] | None = None
         self._widest = 0
         self._settling = False
+        self._goal: float | None = None
 
     # --- what it is given ----------------------------------------------------------------------------
 
@@ -263,21 +264,25 @@ class LogView(ScrollView, can_focus=True):
         self._scroll(self.virtual_size.height)
 
     def _scroll(self, y: float) -> None:
-        self._settling = True
-        try:
-            self.scroll_to(y=max(0, y), animate=False, force=True)
-        finally:
-            self._settling = False
+        """Look at a row; sizes are known only after the lay-out, so then it is done once more."""
+        self._goal = max(0, y)
+        self._scroll_now()
         self.call_after_refresh(self._settle)
 
     def _settle(self) -> None:
-        """Sizes are known only after the lay-out: the end may have moved."""
-        if self.follow and self.scroll_y < self.max_scroll_y:
-            self._settling = True
-            try:
-                self.scroll_to(y=self.max_scroll_y, animate=False, force=True)
-            finally:
-                self._settling = False
+        if self.follow:
+            self._goal = self.max_scroll_y
+        if self._goal is not None:
+            self._scroll_now()
+            self._goal = None
+            self.post_message(self.Moved())
+
+    def _scroll_now(self) -> None:
+        self._settling = True
+        try:
+            self.scroll_to(y=self._goal, animate=False, force=True)
+        finally:
+            self._settling = False
 
     def _top_line(self) -> int:
         top = int(self.scroll_y)
