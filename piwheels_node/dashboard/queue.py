@@ -114,7 +114,8 @@ def lanes(sight: QueueSight, width: int) -> list[Line]:
         targets.setdefault(lane.target, {})[lane.priority] = lane
     if not targets:
         return []
-    names = min(max(cell_len(short_target(one)) for one in targets), max(12, width - (_LANE_WIDTH + 2) * len(order) - 1))
+    longest = max(cell_len(short_target(one)) for one in targets)
+    names = min(longest, max(12, width - (_LANE_WIDTH + 2) * len(order) - 1))
     titles = "".join(f"  {_TITLES[one]:>{_LANE_WIDTH}}" for one in order)
     lines: list[Line] = [[Cell(" " * (names + 1) + titles, Role.FAINT)]]
     for target, those in sorted(targets.items()):
