@@ -89,6 +89,7 @@ class Dashboard(App[int]):
         self._pace = Pace(interval_s)
         self._asker = Asker(master, self._tell)
         self._next: Timer | None = None
+        self._again = False
         self._overdue: Timer | None = None
         self._tick: Timer | None = None
         self._has_focus = True
@@ -154,6 +155,7 @@ class Dashboard(App[int]):
         if page is None or page is not self.screen or not self._has_focus:
             return
         if not self._asker.ask(page, page.ask()):
+            self._again = True
             return
         if self._overdue is None:
             self._overdue = self.set_timer(SLOW_S, self._is_overdue)
@@ -182,7 +184,10 @@ class Dashboard(App[int]):
                     page.draw_refusal(answer.error)
                 else:
                     page.take_value(answer.value)
-        if self._next is None:
+        if self._again:  # something else was wanted meanwhile
+            self._again = False
+            self.call_later(self.poll)
+        elif self._next is None:
             self._next = self.set_timer(self._pace.wait_s, self.poll)
 
     def _take_access(self, answer: Answer) -> None:

@@ -145,8 +145,18 @@ class LogWindow:
         """True where the log has more than was taken so far."""
         return self.end < self.size_bytes
 
-    def open(self, part: LogSlice, first_number: int | None = None, *, inside: bool = False) -> Taken:
-        """Begin at a part; `inside`: it may begin in the midst of a line, which is left out."""
+    def open(
+        self,
+        part: LogSlice,
+        first_number: int | None = None,
+        *,
+        inside: bool = False,
+        around: int | None = None,
+    ) -> Taken:
+        """Begin at a part; `inside`: it may begin in the midst of a line, which is left out.
+
+        Where it has too many lines, those around the byte `around` are kept, or else the last.
+        """
         at_start = part.offset == 0
         self._restart(
             part.offset,
@@ -154,7 +164,11 @@ class LogWindow:
             first_number=1 if at_start else first_number,
             inside=inside and not at_start,
         )
-        return self._go_on(part, anew=True)
+        if around is None:
+            return self._go_on(part, anew=True)
+        taken = self._go_on(part, anew=True, drop=False)
+        self._keep_around(around)
+        return taken
 
     def take(self, part: LogSlice) -> Taken:
         """Go on with a part; a log that was begun anew (another lease) or has a gap is begun anew here."""
@@ -162,7 +176,7 @@ class LogWindow:
             return self.open(part, inside=True)
         return self._go_on(part)
 
-    def _go_on(self, part: LogSlice, *, anew: bool = False) -> Taken:
+    def _go_on(self, part: LogSlice, *, anew: bool = False, drop: bool = True) -> Taken:
         data = part.data
         self.size_bytes = part.size_bytes
         self.end = part.end
@@ -173,10 +187,20 @@ class LogWindow:
         new = self._reader.feed(data)
         self.lines += new
         self._characters += sum(len(one.text) for one in new)
-        return Taken(len(new), self._drop(), anew)
+        return Taken(len(new), self._drop() if drop else 0, anew)
 
-    def _drop(self) -> int:
-        count, characters = max(0, len(self.lines) - LINES_MOST), 0
+    def _keep_around(self, offset: int) -> None:
+        first = max(0, self.lines_before(offset) - LINES_MOST // 2)
+        kept = self.lines[: first + LINES_MOST]
+        if len(kept) < len(self.lines):
+            self.end = self.begin + sum(line.size_bytes for line in kept)
+            self._reader = LineReader()
+            self._characters = sum(len(line.text) for line in kept)
+            self.lines = kept
+        self._drop(first)
+
+    def _drop(self, least: int = 0) -> int:
+        count, characters = max(least, len(self.lines) - LINES_MOST), 0
         for number, line in enumerate(self.lines):
             if number >= count and self._characters - characters <= CHARACTERS_MOST:
                 count = number
@@ -195,6 +219,14 @@ class LogWindow:
             return None
         index = number - self.first_number
         return index if 0 <= index < len(self.lines) + bool(self.rest) else None
+
+    def byte_of(self, index: int) -> int:
+        """At which byte of the log a line begins."""
+        return self.begin + sum(line.size_bytes for line in self.lines[:index])
+
+    def tell_number(self, offset: int, number: int) -> None:
+        """The line that begins at this byte has this number."""
+        self.first_number = number - self.lines_before(offset)
 
     def lines_before(self, offset: int) -> int:
         """How many of the lines begin before a byte of the log."""
@@ -277,7 +309,8 @@ class ReadLog(Protocol):
 class Wish:
     """Which part of a log is wanted: from a byte on, from a line on, or so many bytes at its end.
 
-    `anew`: it takes the place of what is held. `show` is the byte at which to look then.
+    `anew`: it takes the place of what is held. `show` is the byte at which to look then, `number` that of the
+    line that begins there, where it is known.
     """
 
     offset: int = 0
@@ -285,6 +318,7 @@ class Wish:
     last: int | None = None
     anew: bool = False
     show: int | None = None
+    number: int | None = None
 
 
 def fetch(read: ReadLog, wish: Wish) -> LogSlice:

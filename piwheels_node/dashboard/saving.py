@@ -46,13 +46,21 @@ def save_text(path: Path, text: str) -> None:
         raise _refused(path, error) from error
 
 
+def whole(path: Path) -> str:
+    """The path with its directory, where that is still there."""
+    try:
+        return str(path.absolute())
+    except OSError:
+        return str(path)
+
+
 def _refused(path: Path, error: OSError) -> StorageError:
     if isinstance(error, FileExistsError):
         return StorageError(
-            f"{path.name} is there already", where=str(path.absolute()), hint="move it away, then save again"
+            f"{path.name} is there already", where=whole(path), hint="move it away, then save again"
         )
     return StorageError(
         f"{path.name} cannot be written: {error.strerror}",
-        where=str(path.absolute()),
+        where=whole(path),
         hint="start the dashboard in a directory that you may write to",
     )

@@ -26,7 +26,7 @@ from piwheels_node.dashboard.builds import About, BuildSight, Ended
 from piwheels_node.dashboard.deeds import JobName, Subject
 from piwheels_node.dashboard.drawing import named
 from piwheels_node.dashboard.logs import seek
-from piwheels_node.dashboard.saving import name_of, save_log, save_text
+from piwheels_node.dashboard.saving import name_of, save_log, save_text, whole
 from piwheels_node.dashboard.screens.base import Page
 from piwheels_node.dashboard.widgets.lines import Heading, Lines, title
 from piwheels_node.dashboard.widgets.log_view import LogView
@@ -294,7 +294,7 @@ class Build(Page[BuildSight]):
         def work() -> Callable[[], None]:
             read = builds.log_of(self.dashboard.master, sight.job, sight.facts)
             size = save_log(path, read)
-            return lambda: self.say(f"{size:,} bytes are in {path.absolute()}")
+            return lambda: self.say(f"{size:,} bytes are in {whole(path)}")
 
         self._errand(work)
 
@@ -308,7 +308,7 @@ class Build(Page[BuildSight]):
 
         def work() -> Callable[[], None]:
             save_text(path, builds.report(sight, texts))
-            return lambda: self.say(f"the report is in {path.absolute()}")
+            return lambda: self.say(f"the report is in {whole(path)}")
 
         self._errand(work)
 

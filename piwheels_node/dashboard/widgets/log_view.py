@@ -104,7 +104,10 @@ class LogView(ScrollView, can_focus=True):
     def _open(self, wish: Wish, part: LogSlice) -> None:
         self._wish = None
         inside = wish.line is None and wish.show != part.offset
-        self.window.open(part, wish.line, inside=inside)
+        around = part.offset if wish.line is not None else wish.show
+        self.window.open(part, wish.line, inside=inside, around=around)
+        if wish.show is not None and wish.number is not None:
+            self.window.tell_number(wish.show, wish.number)
         self._lay_out()
         if wish.line is not None and self.evidence is not None:
             self.show_line(self.evidence)
@@ -142,6 +145,8 @@ class LogView(ScrollView, can_focus=True):
                 by = {"up": -1, "down": 1, "page-up": -page, "page-down": page}[name]
                 if by < 0 and self.scroll_y <= 0:
                     self.earlier()
+                if by > 0 and self.scroll_y >= self.max_scroll_y:
+                    self.later()
                 self.scroll_to(y=self.scroll_y + by, animate=False, force=True)
 
     @property
@@ -185,8 +190,14 @@ class LogView(ScrollView, can_focus=True):
     def earlier(self) -> None:
         """Read what stands before the first line that is held, where there is more."""
         if self.window.begin > 0 and self._wish is None:
-            at = self.window.begin
-            self._ask(Wish(offset=max(0, at - FIRST_BYTES), anew=True, show=at))
+            at, number = self.window.begin, self.window.first_number
+            self._ask(Wish(offset=max(0, at - FIRST_BYTES), anew=True, show=at, number=number))
+
+    def later(self) -> None:
+        """Read on behind the last line that is held, where there is more than is read by itself."""
+        if self.window.has_more and self.wish() is None:
+            at, number = self.window.byte_of(self._top_line()), self.top_number
+            self._ask(Wish(offset=at, anew=True, show=at, number=number))
 
     def search(self, words: str) -> bool:
         """Mark the words, and look at the next line that has them; False where no line that is held has."""
@@ -310,6 +321,8 @@ class LogView(ScrollView, can_focus=True):
             self.unseen = 0
         elif new_value <= 0 and new_value < old_value:
             self.earlier()
+        elif new_value >= self.max_scroll_y:
+            self.later()
         self.post_message(self.Moved())
 
     def render_line(self, y: int) -> Strip:

@@ -18,10 +18,13 @@ from piwheels_node.dashboard.logs import (
     LineReader,
     LogLine,
     LogWindow,
+    Wish,
     breaks,
+    fetch,
     find,
     places,
     rows,
+    seek,
 )
 
 
@@ -225,6 +228,28 @@ def test_a_window_always_holds_the_bytes_between_its_begin_and_its_end(data, siz
     assert window.lines == [] or data[window.begin : window.begin + held].count(b"\n") == len(window.lines)
 
 
+def test_a_part_with_too_many_lines_keeps_those_around_a_place(monkeypatch):
+    monkeypatch.setattr(logs, "LINES_MOST", 50)
+    data, window = log_of(1000), LogWindow()
+    place = data.index(b"0000000500")
+    window.open(LogSlice(0, len(data), data, "log"), around=place)
+
+    assert window.texts == [f"{number:010}" for number in range(475, 525)]
+    assert window.index_of(500) == 25
+    assert window.byte_of(25) == place
+    assert window.has_more
+    window.take(LogSlice(window.end, len(data), data[window.end :], "log"))
+    assert window.texts[-1] == "0000001000"
+
+
+def test_a_number_that_is_known_of_one_line_is_known_of_all():
+    data, window = log_of(100), LogWindow()
+    window.open(LogSlice(505, len(data), data[505:], "log"), inside=True)
+    window.tell_number(data.index(b"0000000060"), 60)
+
+    assert window.texts[window.index_of(77)] == "0000000077"
+
+
 def test_how_many_lines_begin_before_a_byte():
     window = LogWindow()
     window.take(LogSlice(0, 110, log_of(10), "log"))
@@ -296,3 +321,60 @@ def test_no_row_is_wider_than_the_screen_and_nothing_is_lost(text, width):
 
     assert "".join(parts) == text
     assert all(cell_len(part) <= width for part in parts)
+
+
+# --- what is not held ----------------------------------------------------------------------------------
+
+
+def reading(data, most=1000):
+    """How a master gives parts of this log."""
+
+    def read(offset=0, *, last=None, line=None):
+        if last is not None:
+            offset = max(0, len(data) - last)
+        if line is not None:
+            offset = len(b"".join(data.splitlines(keepends=True)[: line - 1]))
+        return LogSlice(offset, len(data), data[offset : offset + most], "log")
+
+    return read
+
+
+def test_a_wish_is_for_a_byte_a_line_or_the_end():
+    read = reading(log_of(100))
+
+    assert fetch(read, Wish(offset=11)).data.startswith(b"0000000002")
+    assert fetch(read, Wish(line=50)).data.startswith(b"0000000050")
+    assert fetch(read, Wish(last=11)).data == b"0000000100\n"
+
+
+@pytest.mark.parametrize(("backward", "found"), [(False, 900), (True, 100)], ids=["forward", "backward"])
+def test_words_are_found_in_what_is_not_held(backward, found, monkeypatch):
+    monkeypatch.setattr(logs, "SEEK_BYTES", 700)
+    lines = [b"needle" if number in {100, 500, 900} else b"hay %d" % number for number in range(1, 1001)]
+    data = b"\n".join(lines) + b"\n"
+    begin, end = data.index(b"hay 400"), data.index(b"hay 600")
+
+    at = seek(reading(data), "needle", begin, end, backward=backward)
+
+    assert data[at:].startswith(b"needle")
+    assert data.count(b"\n", 0, at) + 1 == found
+
+
+def test_words_in_the_last_line_without_a_line_feed_are_found():
+    assert seek(reading(b"one\ntwo\nneedle"), "needle", 0, 4) == 8
+    assert seek(reading(b"needle"), "needle", 6, 6) == 0
+    assert seek(reading(b"needle"), "needle", 6, 6, backward=True) == 0
+    assert seek(reading(b"one\n"), "needle", 0, 0) is None
+
+
+@given(st.lists(st.sampled_from([b"a", b"needle", b"", b"x" * 50]), max_size=60), st.data())
+def test_whatever_is_found_begins_a_line_that_has_the_words(lines, draw):
+    data = b"\n".join(lines)
+    begin = draw.draw(st.integers(0, len(data)))
+    end = draw.draw(st.integers(begin, len(data)))
+    at = seek(reading(data, most=64), "needle", begin, end, backward=draw.draw(st.booleans()))
+
+    if at is not None:
+        assert data[at:].partition(b"\n")[0].endswith(b"needle") or b"needle" in data[at : at + 64]
+    elif b"needle" in data[:begin].rpartition(b"\n")[0]:
+        pytest.fail("it is in a whole line that is not held")
