@@ -34,6 +34,7 @@ class StatisticsPage(Page[StatisticsSight]):
 
     NAME = "statistics"
     HEADING = "statistics"
+    AUTO_FOCUS = ""  # there is nothing to type, and what can be chosen comes with the first answer
     CSS = """
     #pictures { grid-size: 2 2; grid-gutter: 0 2; height: 1fr; }
     .picture { height: 1fr; overflow: hidden; }
