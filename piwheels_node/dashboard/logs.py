@@ -354,11 +354,18 @@ def _first_in(read: ReadLog, wanted: str, start: int, stop: int) -> int | None:
     return at if places(reader.rest, wanted) else None
 
 
+def _between(read: ReadLog, begin: int, stop: int) -> bytes:
+    data = b""
+    while begin + len(data) < stop and (more := read(begin + len(data)).data):
+        data += more
+    return data[: stop - begin]
+
+
 def _last_in(read: ReadLog, wanted: str, start: int, stop: int) -> int | None:
     """Parts are taken from the end; each begins behind a line feed, but for the first."""
     while stop > start:
         begin = max(start, stop - SEEK_BYTES)
-        data = read(begin).data[: stop - begin]
+        data = _between(read, begin, stop)
         if begin > start and b"\n" in data[:-1]:
             begin += data.index(b"\n") + 1
             data = data[data.index(b"\n") + 1 :]

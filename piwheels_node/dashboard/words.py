@@ -24,6 +24,9 @@ MOST_CHARACTERS = 500
 
 _SPACES = re.compile(r"[^\S ]")
 _INVISIBLE = frozenset({"Cf", "Mn", "Me", "Zl", "Zp"})
+_UNKNOWN = frozenset({"Cn", "Co"})
+"""What no font has for certain, and how wide it is nobody knows."""
+
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
 
@@ -75,7 +78,8 @@ def visible(text: str) -> str:
     """The text without what takes no room: it would move what stands behind it, or hide."""
     if text.isascii():
         return text
-    return "".join(one for one in text if unicodedata.category(one) not in _INVISIBLE)
+    kinds = [(one, unicodedata.category(one)) for one in text]
+    return "".join("\ufffd" if kind in _UNKNOWN else one for one, kind in kinds if kind not in _INVISIBLE)
 
 
 def short_target(name: str) -> str:
