@@ -13,6 +13,7 @@ pytest_plugins = [
     "fix_master",
     "fix_network",
     "fix_postgres",
+    "fix_pty",
     "fix_pypi",
     "fix_siege",
 ]

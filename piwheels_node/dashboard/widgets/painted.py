@@ -85,6 +85,12 @@ def painted(line: Line, width: int, look: Look, *, stale: bool = False, over: St
         if not words:
             continue
         size = cell_len(words)
+        if (
+            segments and words.isspace() and used + size <= width
+        ):  # no colour is seen of it: fewer bytes to send
+            segments[-1] = Segment(segments[-1].text + words, segments[-1].style)
+            used += size
+            continue
         style = look.style(cell.role, stale=stale) + over
         if used + size > width:
             _cut(segments, Segment(words, style), width - used, look.glyphs.ellipsis)
@@ -93,7 +99,7 @@ def painted(line: Line, width: int, look: Look, *, stale: bool = False, over: St
         segments.append(Segment(words, style))
         used += size
     if used < width:
-        segments.append(Segment(" " * (width - used), look.style(Cell("").role) + over))
+        segments.append(Segment(" " * (width - used), over))
     return Strip(segments, width)
 
 
