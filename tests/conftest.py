@@ -10,6 +10,7 @@ pytest_plugins = [
     "fix_dashboard",
     "fix_database",
     "fix_farm",
+    "fix_golden",
     "fix_master",
     "fix_network",
     "fix_postgres",

@@ -5,7 +5,8 @@
     look        what the meanings look like: colours and glyphs, also on a console with 16 colours
     snapshot    what is asked of a master, as frozen values
     builders    the table of builders: rows, order, filter
-    builds      ... and for the other pages, each what it asks and the words and rows of it: one build,
+    machines    ... and for the other pages, each what it asks and the words and rows of it: one builder,
+    builds      one build,
     failures    why builds failed, packages, queue, statistics
     logs        the log of a build as clean lines, of which a bounded number is held; saving: into files
     charts      numbers as characters; drawing: as lines with names

@@ -68,17 +68,17 @@ ACTIONS: tuple[Action, ...] = (
         "Open what is selected: a builder, a build, the list behind a number.",
         hint=1,
     ),
-    Action("back", ("escape",), "back", "Go back to where you came from; in a filter, leave it.", hint=2),
+    Action("back", ("escape",), "back", "Go back to where you came from; in a filter, leave it.", hint=11),
     Action("filter", ("slash",), "filter", "Show only the rows that have these words.", _FILTERED, hint=3),
     Action(
         "faults",
         ("exclamation_mark",),
-        "faults only",
+        "faults",
         "Show only the rows with something wrong; again: all.",
         TABLES,
         hint=4,
     ),
-    Action("order", ("o",), "order", "Order by the next column.", TABLES, hint=5),
+    Action("order", ("o",), "order", "Order by the next column.", TABLES, hint=10),
     Action("reverse", ("O",), "reverse", "Turn the order round.", TABLES),
     Action(
         "pause",
@@ -178,8 +178,8 @@ ACTIONS: tuple[Action, ...] = (
         "view",
         ("v",),
         "view",
-        "What is known and the log; the log alone; the other builds of the project.",
-        _LOGS,
+        "Other parts of the page: what is known, the log alone, builds, what happened.",
+        _LOGS | {"builder"},
         hint=5,
     ),
     Action("follow", ("f",), "follow", "Follow the end of the log, or stay where you are.", _LOGS, hint=7),
@@ -239,6 +239,8 @@ _SHOWN = {
     "full_stop": ".",
     "plus": "+",
     "minus": "-",
+    "pageup": "pgup",
+    "pagedown": "pgdn",
     "asterisk": "*",
 }
 
@@ -262,6 +264,6 @@ def is_offered(action: Action, page: str, subject: Subject, access: Access) -> b
     return access.may_act and action.deed.fits(subject)
 
 
-def hints(actions: Iterable[Action], most: int = 9) -> list[Action]:
-    """The actions for the line of keys, the most useful first."""
-    return sorted((one for one in actions if one.hint), key=lambda one: one.hint)[:most]
+def hints(actions: Iterable[Action]) -> list[Action]:
+    """The actions for the line of keys, the most useful first; help and quit are the last."""
+    return sorted((one for one in actions if one.hint), key=lambda one: one.hint)

@@ -163,6 +163,7 @@ class Dashboard(App[int]):
     def on_dashboard_answered(self, message: Answered) -> None:
         """Draw what came: the one place that does."""
         answer = message.answer
+        self._asker.done(answer.asked)
         if self._overdue:
             self._overdue.stop()
             self._overdue = None

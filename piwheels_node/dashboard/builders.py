@@ -223,7 +223,7 @@ def _text(one: Shown) -> str:
 COLUMNS: tuple[Column[Shown], ...] = (
     Column("state", "S", 1, lambda one: SIGNS[one.standing], lambda one: (one.standing, one.row.name)),
     Column("host", "host", 9, lambda one: Cell(one.row.name, Role.STRONG), lambda one: one.row.name, share=1),
-    Column("target", "target", 27, _target, lambda one: _target(one).words, rank=7),
+    Column("target", "target", 28, _target, lambda one: _target(one).words, rank=7),
     Column("task", "task", 28, _task, lambda one: _task(one).words, share=4),
     Column("step", "step", 7, _step, lambda one: _step(one).words or None, rank=2),
     Column("age", "since", 6, _age, _since, right=True, rank=1),

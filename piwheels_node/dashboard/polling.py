@@ -2,7 +2,8 @@
 """Asking off the screen's thread: one question at a time for a page, the next one after the last has ended.
 
     Pace      how long to wait: the interval, or 2 to 30 s and longer each time while the master is gone
-    Asker     runs a question on a thread of its own, and hands the answer to a callback
+    Asker     runs a question on a thread of its own, and hands the answer to a callback; who has taken it in
+              says so (`done`), and may ask again
 
 The threads are daemons: nobody who quits waits for a master that does not answer. This module must not import
 Textual.
@@ -71,20 +72,18 @@ class Answer:
 
 
 class Asker:
-    """Questions on threads; `answered` is called on those threads."""
+    """Questions on threads; `answered` is called on those threads, all else on the screen's."""
 
     def __init__(self, reader: Any, answered: Callable[[Answer], None]) -> None:
         self._reader = reader
         self._answered = answered
         self._at_work: set[object] = set()
-        self._lock = threading.Lock()
 
     def ask(self, asked: object, question: Ask) -> bool:
-        """Put a question; False where one of the same asker, or too many of others, are not answered yet."""
-        with self._lock:
-            if asked in self._at_work or len(self._at_work) >= _QUESTIONS_AT_ONCE:
-                return False
-            self._at_work.add(asked)
+        """Put a question; False where one of the same asker, or too many of others, are not done yet."""
+        if asked in self._at_work or len(self._at_work) >= _QUESTIONS_AT_ONCE:
+            return False
+        self._at_work.add(asked)
         threading.Thread(target=self._run, args=(asked, question), daemon=True, name="dashboard-asks").start()
         return True
 
@@ -93,6 +92,8 @@ class Asker:
             answer = Answer(asked, value=question(self._reader))
         except Exception as error:  # noqa: BLE001 - the border of a thread: the screen decides what it means
             answer = Answer(asked, error=error)
-        with self._lock:
-            self._at_work.discard(asked)
         self._answered(answer)
+
+    def done(self, asked: object) -> None:
+        """The answer was taken in: the next question may know it."""
+        self._at_work.discard(asked)

@@ -11,6 +11,7 @@ from piwheels_node.dashboard.words import Place
 
 PAGES = {
     "home": "piwheels_node.dashboard.screens.home:Home",
+    "builder": "piwheels_node.dashboard.screens.builder:Builder",
     "build": "piwheels_node.dashboard.screens.build:Build",
     "queue": "piwheels_node.dashboard.screens.queue:Queue",
     "failures": "piwheels_node.dashboard.screens.failures:Failures",

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.style import Style
-from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
@@ -22,6 +23,11 @@ from piwheels_node.dashboard.widgets.table import Table
 from piwheels_node.dashboard.words import Cell, Line, Role, clean, wrapped
 
 QUESTION_WIDTH = 60
+"""Of the words of a question, in the box that the stylesheet makes."""
+
+
+HELP_WIDTH = 100
+KEY_WIDTH, WORDS_WIDTH = 6, 14
 
 
 class Choice(Painted):
@@ -31,6 +37,13 @@ class Choice(Painted):
     Choice { width: auto; height: 1; margin: 0 2 0 0; }
     """
     can_focus = True
+
+    class Chosen(Message):
+        """It was clicked at."""
+
+        def __init__(self, choice: Choice) -> None:
+            super().__init__()
+            self.choice = choice
 
     def __init__(self, words: str, id: str) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
@@ -55,6 +68,10 @@ class Choice(Painted):
     def on_blur(self) -> None:
         """... and no more."""
         self.refresh()
+
+    def on_click(self) -> None:
+        """That one."""
+        self.post_message(self.Chosen(self))
 
 
 class Confirm(ModalScreen[bool]):
@@ -82,7 +99,7 @@ class Confirm(ModalScreen[bool]):
 
     def on_mount(self) -> None:
         """Ask; the focus is on Cancel."""
-        words = wrapped(clean(self._question), QUESTION_WIDTH - 6)
+        words = wrapped(clean(self._question), min(QUESTION_WIDTH, self.app.size.width - 6))
         self.query_one("#question", Lines).show(
             title(self._action.label.capitalize()), [], *([Cell(one)] for one in words), []
         )
@@ -96,23 +113,25 @@ class Confirm(ModalScreen[bool]):
         """The answer that has the focus."""
         self.dismiss(self.focused is not None and self.focused.id == "yes")
 
-    def on_click(self, event: events.Click) -> None:
+    def on_choice_chosen(self, message: Choice.Chosen) -> None:
         """An answer was clicked at."""
-        if isinstance(event.widget, Choice):
-            self.dismiss(event.widget.id == "yes")
+        self.dismiss(message.choice.id == "yes")
 
 
+@dataclass(frozen=True)
 class Wanted:
     """What can be found by name: a line in the palette, and what it is."""
 
-    def __init__(self, words: str, sentence: str, key: str, value: object) -> None:
-        self.words, self.sentence, self.key, self.value = words, sentence, key, value
+    words: str
+    sentence: str
+    key: str
+    value: object = None
 
 
 _WANTED: Arrangement[Wanted] = Arrangement(
     (
-        Column("key", "key", 5, lambda one: Cell(one.key, Role.KEY)),
-        Column("words", "", 16, lambda one: Cell(one.words, Role.STRONG)),
+        Column("key", "", KEY_WIDTH, lambda one: Cell(one.key, Role.KEY)),
+        Column("words", "", WORDS_WIDTH, lambda one: Cell(one.words, Role.STRONG)),
         Column("sentence", "", 20, lambda one: Cell(one.sentence, Role.FAINT), share=1),
     ),
     key=lambda one: one.words,
@@ -179,11 +198,11 @@ class Help(ModalScreen[None]):
     def __init__(self, page: str, *, operator: bool) -> None:
         super().__init__()
         self._table: Table[Wanted] = Table(_WANTED)
-        self._rows = [
-            Wanted(one.label, one.sentence, " ".join(map(shown, one.keys)), one)
+        self._told = [
+            (" ".join(map(shown, one.keys[:2])), one.label, one.sentence)
             for one in on_page(page)
             if operator or not one.for_operators
-        ] + [Wanted(one.name, one.sentence, " ".join(map(shown, one.keys)), one) for one in MOVES]
+        ] + [(" ".join(map(shown, one.keys[:2])), one.name, one.sentence) for one in MOVES]
 
     def compose(self) -> ComposeResult:
         """The list."""
@@ -194,5 +213,10 @@ class Help(ModalScreen[None]):
     def on_mount(self) -> None:
         """Show it."""
         self.query_one("#question", Lines).show([*title("Keys"), Cell("  Escape closes", Role.FAINT)], [])
-        self._table.show(self._rows)
+        width = min(HELP_WIDTH, self.app.size.width * 9 // 10) - KEY_WIDTH - WORDS_WIDTH - len("│   ─ ││")
+        rows = []
+        for key, words, sentence in self._told:
+            first, *more = wrapped(sentence, max(10, width))
+            rows += [Wanted(words, first, key), *(Wanted("", line, "") for line in more)]
+        self._table.show(rows)
         self._table.focus()

@@ -13,26 +13,35 @@ from piwheels_node.core.builders import Mode
 from piwheels_node.core.messages import FarmView, ReasonCount
 from piwheels_node.dashboard import builders
 from piwheels_node.dashboard.builders import Shown
+from piwheels_node.dashboard.builds import place
+from piwheels_node.dashboard.charts import trend
 from piwheels_node.dashboard.deeds import BuilderName, Subject
 from piwheels_node.dashboard.listing import Arrangement, Column
+from piwheels_node.dashboard.look import Glyphs
 from piwheels_node.dashboard.screens.base import Page
 from piwheels_node.dashboard.snapshot import Farm, farm
 from piwheels_node.dashboard.widgets.lines import Heading, Lines, title
 from piwheels_node.dashboard.widgets.table import Table
 from piwheels_node.dashboard.words import Cell, Line, Place, Role, ago, joined, length, number, share
 
-BAR_WIDTH = 14
+BAR_WIDTH = 10
 TARGETS_AT_MOST = 3
 FULL_DISK = 0.9
 
 
 def farm_line(view: FarmView, width: int) -> Line:
     """Builders, queue, what was built and failed, and the disk; the queue by target where there is room."""
-    whole = _farm_line(view, by_target=True)
-    return whole if length(whole) <= width else _farm_line(view, by_target=False)
+    return next(
+        (
+            line
+            for by_target in (True, False)
+            if length(line := joined(_parts(view, by_target=by_target), "   ")) <= width
+        ),
+        joined(_parts(view, by_target=False)[:-1], "   "),
+    )
 
 
-def _farm_line(view: FarmView, *, by_target: bool) -> Line:
+def _parts(view: FarmView, *, by_target: bool) -> list[Line]:
     parts: list[Line] = []
     if view.mode is not Mode.RUN:
         why = f": {view.why}" if view.why else ""
@@ -46,7 +55,7 @@ def _farm_line(view: FarmView, *, by_target: bool) -> Line:
         parts.append(
             [Cell("disk ", Role.FAINT), Cell(f"{used:.0%}", Role.WARN if used > FULL_DISK else Role.PLAIN)]
         )
-    return joined(parts, "   ")
+    return parts
 
 
 def _queue(view: FarmView, *, by_target: bool) -> Line:
@@ -70,6 +79,22 @@ def _outcome(view: FarmView) -> Line:
     ]
 
 
+def trends_line(view: FarmView, width: int, glyphs: Glyphs) -> Line:
+    """What was built and what failed in each of the last hours, each on its own scale."""
+    room = (width - length([Cell(" ok/h  max 999   failed/h  max 999")])) // 2
+    hours = view.hours[-max(1, room) :]
+    wide = max(1, min(3, room // max(1, len(hours))))
+    parts: list[Line] = []
+    for name, counts, role in (
+        ("ok/h ", [one.built for one in hours], Role.GOOD),
+        ("failed/h ", [one.failed for one in hours], Role.BAD),
+    ):
+        drawn = "".join(one * wide for one in trend(counts, len(counts), glyphs.trend)[0])
+        most = Cell(f" max {number(max(counts, default=0))}", Role.FAINT)
+        parts.append([Cell(name, Role.FAINT), Cell(drawn, role), most])
+    return joined(parts, "   ")
+
+
 def newest_line(farm: Farm) -> Line:
     """The newest failure, and what was missing."""
     newest = farm.view.newest_failure
@@ -77,13 +102,17 @@ def newest_line(farm: Farm) -> Line:
         return [Cell("no build has failed", Role.FAINT)]
     line = [
         Cell("newest failure ", Role.FAINT),
-        Cell(f"{newest.project} {newest.version}", Role.STRONG, Place("build", str(newest.build_id))),
+        Cell(f"{newest.project} {newest.version}", Role.STRONG, place(newest.job_id, newest.build_id)),
         Cell(f"  {newest.reason.value}", Role.BAD),
     ]
     missed = newest.captured or ""
     if newest.debian_package:
         missed += f" ({newest.debian_package})" if missed else newest.debian_package
-    return [*line, Cell(f"  {missed}"), Cell(f"  {ago(newest.started_at, farm.view.at)}", Role.FAINT)]
+    return [
+        *line,
+        Cell(f"  {missed}" if missed else ""),
+        Cell(f"  {ago(newest.started_at, farm.view.at)}", Role.FAINT),
+    ]
 
 
 def _reason_bar(row: ReasonCount, most: float, glyph: str) -> Cell:
@@ -124,7 +153,7 @@ def reasons(most: float, glyph: str) -> Arrangement[ReasonCount]:
             Column(
                 "newest",
                 "newest",
-                16,
+                20,
                 lambda row: Cell(f"{row.newest.project} {row.newest.version}" if row.newest else ""),
                 share=1,
                 rank=1,
@@ -161,8 +190,11 @@ class Home(Page[Farm]):
 
     def draw(self, value: Farm) -> None:
         """Show the farm."""
+        look = self.dashboard.look
         self.query_one("#farm", Lines).show(
-            [Cell(" "), *farm_line(value.view, self.size.width - 1)], [Cell(" "), *newest_line(value)]
+            [Cell(" "), *farm_line(value.view, self.size.width - 1)],
+            [Cell(" "), *trends_line(value.view, self.size.width, look.glyphs)],
+            [Cell(" "), *newest_line(value)],
         )
         self.builders.show(builders.shown(value.builders, value.view.at))
         most = max((one.share for one in value.failures.reasons), default=0.0)

@@ -198,13 +198,13 @@ class Keys(Painted):
         return [cell for _, _, _, cells in self._placed(width) for cell in cells]
 
     def _placed(self, width: int) -> list[tuple[int, int, Action, Line]]:
-        """Each hint that fits: where it begins and ends. The last three are never left out."""
+        """Each hint that fits: where it begins and ends. The last two go last."""
         made = [
             (action, (Cell(" "), Cell(shown(action.keys[0]), Role.KEY), Cell(" " + action.label + " ")))
             for action in self._hints
         ]
         while len(made) > 1 and sum(length(cells) for _, cells in made) > width:
-            made.pop(-3 if len(made) > 3 else 0)  # noqa: PLR2004 - those three
+            made.pop(max(0, len(made) - 3))
         placed: list[tuple[int, int, Action, Line]] = []
         at = 0
         for action, cells in made:
