@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, Subquery, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from piwheels_node.core.failure import FailureReason
@@ -46,17 +46,11 @@ def page(session: Session, wanted: Wanted, before: int | None, limit: int) -> Bu
     first, rest = _first(wanted)
     if before is not None:
         first = first.where(Build.id < before)
-    first = first.limit(LOOK_BACK if rest else limit)
     if not rest:
-        found = build_rows(session, list(session.scalars(first)))
+        found = build_rows(session, list(session.scalars(first.limit(limit))))
         return BuildPage(builds=found, before=found[-1].build_id if len(found) == limit else None)
-    looked_at = first.subquery()
-    fitting = (
-        _joined(select(Build.id))
-        .where(Build.id.in_(select(looked_at.c.id)), *rest)
-        .order_by(_BY_NUMBER.desc())
-    )
-    found = build_rows(session, list(session.scalars(fitting.limit(limit))))
+    looked_at = first.limit(LOOK_BACK).subquery()
+    found = build_rows(session, list(session.scalars(_fitting(looked_at, wanted, rest).limit(limit))))
     if len(found) == limit:
         return BuildPage(builds=found, before=found[-1].build_id)
     many, oldest = session.execute(select(func.count(), func.min(looked_at.c.id))).one()
@@ -67,29 +61,38 @@ _BY_NUMBER = Build.id + 0
 """To be sorted by, where the other conditions leave few rows: no database shall walk all builds instead."""
 
 
-def _first(wanted: Wanted) -> tuple[Select[Any], list[ColumnElement[bool]]]:
-    """The numbers of builds that an index finds, newest first, and what is left to be asked of them."""
-    rest = {
-        name: column == value
-        for name, column in _ASKED.items()
-        if (value := getattr(wanted, name)) is not None
-    }
-    newest = select(Build.id).order_by(Build.id.desc())
+_LOOKED_AT: tuple[Any, ...] = (Build.id, Build.job_id, Build.builder_id, Build.outcome, Build.reason)
+
+
+def _first(wanted: Wanted) -> tuple[Select[Any], set[str]]:
+    """The builds that an index finds, newest first, and which conditions are left to be looked at."""
+    rest = {name for name, value in vars(wanted).items() if value is not None}
+    what: Select[Any] = select(*_LOOKED_AT)
     for name, condition in _found_by_index(wanted).items():
-        if rest.pop(name, None) is not None:
+        if name in rest:
             order = _BY_NUMBER if name == "project" else Build.id
-            return select(Build.id).where(condition).order_by(order.desc()), list(rest.values())
-    return newest, list(rest.values())
+            return what.where(condition).order_by(order.desc()), rest - {name}
+    return what.order_by(Build.id.desc()), rest
 
 
-_ASKED: dict[str, Any] = {
-    "builder": Builder.name,
-    "project": Project.name,
-    "target": TargetRow.name,
-    "job_id": Build.job_id,
-    "outcome": Build.outcome,
-    "reason": Build.reason,
-}
+def _fitting(looked_at: Subquery, wanted: Wanted, rest: set[str]) -> Select[Any]:
+    """The numbers of those that fit, newest first; nothing but what was looked at is touched."""
+    seen = looked_at.c
+    query = select(seen.id).order_by(seen.id.desc())
+    if rest & {"target", "project"}:
+        query = query.join(Job, seen.job_id == Job.id)
+    if "target" in rest:
+        query = query.join(TargetRow, Job.target_id == TargetRow.id).where(TargetRow.name == wanted.target)
+    if "project" in rest:
+        query = query.join(Release, Job.release_id == Release.id)
+        query = query.join(Project, Release.project_id == Project.id).where(Project.name == wanted.project)
+    if "builder" in rest:
+        query = query.join(Builder, seen.builder_id == Builder.id).where(Builder.name == wanted.builder)
+    if "outcome" in rest:
+        query = query.where(seen.outcome == wanted.outcome)
+    if "reason" in rest:
+        query = query.where(seen.reason == wanted.reason)
+    return query
 
 
 def _found_by_index(wanted: Wanted) -> dict[str, ColumnElement[bool]]:
@@ -111,7 +114,14 @@ def _found_by_index(wanted: Wanted) -> dict[str, ColumnElement[bool]]:
 def build_rows(session: Session, build_ids: Sequence[int]) -> list[BuildRow]:
     """These builds, newest first."""
     rows = session.execute(
-        _joined(select(*_COLUMNS)).where(Build.id.in_(build_ids)).order_by(Build.id.desc())
+        select(*_COLUMNS)
+        .join(Job, Build.job_id == Job.id)
+        .join(Release, Job.release_id == Release.id)
+        .join(Project, Release.project_id == Project.id)
+        .join(TargetRow, Job.target_id == TargetRow.id)
+        .join(Builder, Build.builder_id == Builder.id)
+        .where(Build.id.in_(build_ids))
+        .order_by(Build.id.desc())
     )
     return [BuildRow(**row._mapping) for row in rows]  # noqa: SLF001 - the only way to a row as a mapping
 
@@ -130,17 +140,6 @@ _COLUMNS: tuple[Any, ...] = (
     Build.started_at,
     Build.duration_s,
 )
-
-
-def _joined(query: Select[Any]) -> Select[Any]:
-    """With all that a build is about."""
-    return (
-        query.join(Job, Build.job_id == Job.id)
-        .join(Release, Job.release_id == Release.id)
-        .join(Project, Release.project_id == Project.id)
-        .join(TargetRow, Job.target_id == TargetRow.id)
-        .join(Builder, Build.builder_id == Builder.id)
-    )
 
 
 @dataclass(frozen=True)

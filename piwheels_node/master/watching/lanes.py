@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter as Bag
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Select, and_, bindparam, func, literal_column, select, union_all
@@ -54,16 +55,25 @@ def queue(session: Session, limit: int) -> QueueView:
     lanes = [
         lane for name, (target_id, many) in ready.items() for lane in _lanes(session, name, target_id, many)
     ]
+    next_ids = {name: _next(session, target_id, None, limit) for name, (target_id, _) in ready.items()}
+    waiting_ids = {
+        JobState.DELAYED: _first(session, JobState.DELAYED, limit, Job.not_before_at, Job.id),
+        JobState.BLOCKED: _first(session, JobState.BLOCKED, limit, Job.blocked_on_id, Job.id),
+        JobState.QUARANTINED: _first(session, JobState.QUARANTINED, limit, Job.id),
+    }
+    every = [*chain.from_iterable(next_ids.values()), *chain.from_iterable(waiting_ids.values())]
+    jobs = {job.job_id: job for job in _queued(session, every)}
+
+    def shown(job_ids: list[int]) -> list[QueuedJob]:
+        return [jobs[one] for one in job_ids if one in jobs]
+
     return QueueView(
         counts={state.value: counters.get(f"jobs.{state.value}", 0) for state in _COUNTED_STATES},
         lanes=sorted(lanes, key=lambda lane: (-lane.priority, lane.target)),
-        ready={
-            name: _queued(session, _next(session, target_id, None, limit))
-            for name, (target_id, _) in ready.items()
-        },
-        delayed=_queued(session, _first(session, JobState.DELAYED, limit, Job.not_before_at, Job.id)),
-        blocked=_queued(session, _first(session, JobState.BLOCKED, limit, Job.blocked_on_id, Job.id)),
-        quarantined=_queued(session, _first(session, JobState.QUARANTINED, limit, Job.id)),
+        ready={name: shown(job_ids) for name, job_ids in next_ids.items()},
+        delayed=shown(waiting_ids[JobState.DELAYED]),
+        blocked=shown(waiting_ids[JobState.BLOCKED]),
+        quarantined=shown(waiting_ids[JobState.QUARANTINED]),
     )
 
 

@@ -145,6 +145,48 @@ INSERT INTO counter VALUES ('jobs.ready', 2), ('jobs.failed', 1)
 """
 
 
+def test_builds_and_wheels_that_are_there_already_are_counted_for_screens(empty_url):
+    engine = engine_of(empty_url)
+    with engine.begin() as connection:
+        command.upgrade(upgrade.config_for(connection), "0006")
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SET TIME ZONE 'UTC'"))
+        for statement in OLD_BUILDS.split(";"):
+            connection.execute(text(statement))
+    engine.dispose()
+    with Database.open(empty_url) as database, database.read() as session:
+        hours = session.execute(text("SELECT hour, built, failed FROM hour_count ORDER BY hour")).all()
+        assert hours == [("2026-01-01T00", 1, 1), ("2026-01-02T23", 1, 0)]
+        days = session.execute(text("SELECT day, builder_id, built, failed FROM builder_count")).all()
+        assert sorted(days) == [("2026-01-01", 1, 1, 1), ("2026-01-02", 1, 1, 0)]
+        wheels = text("SELECT name, value FROM counter WHERE name LIKE 'wheels.%' ORDER BY name")
+        assert session.execute(wheels).all() == [
+            ("wheels.abi.abi3", 1),
+            ("wheels.platform.linux_armv6l.linux_armv7l", 1),
+        ]
+
+
+OLD_BUILDS = """
+INSERT INTO project VALUES (1, 'p', 0, NULL);
+INSERT INTO release VALUES (1, 1, '1.0'), (2, 1, '1.1');
+INSERT INTO pypi_file (id, release_id, filename, url) SELECT id, id, version, 'u' FROM release;
+INSERT INTO builder (id, name, created_at) VALUES (1, 'pi', '2026-01-01 00:00:00.000000');
+INSERT INTO target VALUES (1, 't', '2026-01-01 00:00:00.000000');
+INSERT INTO job (id, release_id, target_id, sdist_id, state, priority, created_at, not_before_at, attempts,
+                 losses)
+  SELECT id, id, 1, id, 'built', 0, '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000', 1, 0
+  FROM release;
+INSERT INTO build (id, job_id, builder_id, attempt, started_at, duration_s, outcome, reason) VALUES
+  (1, 1, 1, 1, '2026-01-01 00:00:00.000000', 1.0, 'failed', 'timeout'),
+  (2, 1, 1, 2, '2026-01-01 00:59:59.999999', 1.0, 'built', NULL),
+  (3, 2, 1, 1, '2026-01-02 23:00:00.000000', 1.0, 'built', NULL);
+INSERT INTO wheel (id, build_id, release_id, filename, sha256, size_bytes, metadata_sha256, published_at,
+                   withdrawn_at) VALUES
+  (1, 2, 1, 'p-1.0-cp38-abi3-linux_armv6l.linux_armv7l.whl', '', 1, '', '2026-01-01 01:00:00.000000', NULL),
+  (2, 3, 2, 'p-1.1-py3-none-any.whl', '', 1, '', '2026-01-02 23:00:00.000000', '2026-01-03 00:00:00.000000')
+"""
+
+
 def test_opening_again_changes_nothing_and_needs_no_alembic(path):
     before = path.read_bytes()
     code = (
