@@ -177,7 +177,7 @@ class Watched(Protocol):
     def refuse_fix(self, rule_id: int, why: str | None = None) -> FixAnswer: ...
 
 
-class Machine(Protocol):
+class Node(Protocol):
     """The machine that the screen runs on; `look` never raises."""
 
     def look(self) -> NodeView: ...
