@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.builders import (
@@ -20,15 +20,27 @@ from piwheels_node.core.builders import (
     memory_classes_below,
 )
 from piwheels_node.core.failure import FailureReason
-from piwheels_node.master.database.models import Builder, BuilderTarget, Job, Project
+from piwheels_node.master.database.models import Builder, BuilderTarget, Job
+from piwheels_node.master.database.session import working
+from piwheels_node.master.database.statements import Statement
 
 GONE_S = 7 * 86400.0
 """A builder that was not heard of for so long is not waited for."""
 
+_WIDEST = Statement(
+    select(func.max(Builder.memory_bytes))
+    .join(BuilderTarget, BuilderTarget.builder_id == Builder.id)
+    .where(
+        BuilderTarget.target_id == bindparam("target"),
+        Builder.state == BuilderState.ACTIVE,
+        Builder.last_seen_at > bindparam("since", type_=Builder.last_seen_at.type),
+    )
+)
 
-def lane(session: Session, project: Project, target_id: int, now: datetime) -> int:
-    """The memory class for a job of this project."""
-    return min(memory_class(project.peak_memory_bytes), _widest(session, target_id, now))
+
+def lane(session: Session, peak_memory_bytes: int | None, target_id: int, now: datetime) -> int:
+    """The memory class for a job of a project whose builds have used as much."""
+    return min(memory_class(peak_memory_bytes), _widest(session, target_id, now))
 
 
 def learn(
@@ -47,7 +59,7 @@ def learn(
     if used > (project.peak_memory_bytes or 0):
         project.peak_memory_bytes = used
     if reason is FailureReason.OUT_OF_MEMORY:
-        job.memory_class = max(job.memory_class, lane(session, project, job.target_id, now))
+        job.memory_class = max(job.memory_class, lane(session, project.peak_memory_bytes, job.target_id, now))
 
 
 def _most(builder: Builder) -> int:
@@ -57,13 +69,6 @@ def _most(builder: Builder) -> int:
 
 def _widest(session: Session, target_id: int, now: datetime) -> int:
     """The largest class that some builder serves for a target."""
-    largest = session.scalar(
-        select(func.max(Builder.memory_bytes))
-        .join(BuilderTarget, BuilderTarget.builder_id == Builder.id)
-        .where(
-            BuilderTarget.target_id == target_id,
-            Builder.state == BuilderState.ACTIVE,
-            Builder.last_seen_at > now - timedelta(seconds=GONE_S),
-        )
-    )
+    since = now - timedelta(seconds=GONE_S)
+    ((largest,),) = working(session).fast(_WIDEST, {"target": target_id, "since": since})
     return max(memory_classes_below(largest))

@@ -3,7 +3,7 @@
 
     Farm.of(session)     what the farm is: its targets, its scope, when it is
     outlook              of each release and target, what is to be done (`plan.plan_release`)
-    plan_project         the same, and the jobs that are missing are made
+    plan_project         the jobs that are missing are made, and those that are not needed cancelled
 
 A job that ends leaves a note (`queue.finish`), by which its project is planned again for the other targets.
 One change touches the jobs of one project, never the whole queue. This module knows the tables, and no HTTP.
@@ -11,7 +11,7 @@ One change touches the jobs of one project, never the whole queue. This module k
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,7 +37,8 @@ from piwheels_node.master.database.models import (
     TargetRow,
     Wheel,
 )
-from piwheels_node.master.jobs import lanes, queue
+from piwheels_node.master.database.session import working
+from piwheels_node.master.jobs import fresh, lanes, queue
 from piwheels_node.master.jobs.plan import (
     Attempt,
     Build,
@@ -53,7 +54,7 @@ from piwheels_node.master.jobs.plan import (
     urgency,
 )
 from piwheels_node.master.jobs.requests import store_release
-from piwheels_node.master.pypi.listing import ProjectFiles
+from piwheels_node.master.pypi.listing import ListedFile, ProjectFiles
 
 NOT_NEEDED = "it is not needed any more"
 GONE = "PyPI no longer lists what it was made of"
@@ -88,18 +89,45 @@ class Farm:
         return Farm({target: self.targets[target]}, self.scope, self.now)
 
 
-def outlook(
+@dataclass(frozen=True)
+class Past:
+    """What the tables say of some projects by name: the rows of those that have any, and the rules."""
+
+    ids: Mapping[str, int]
+    rules: Mapping[str, Sequence[SkipRule]]
+
+    @classmethod
+    def of(cls, session: Session, names: Collection[str]) -> Past:
+        """In two questions, however many names there are (a thousand at most)."""
+        ids = session.execute(select(Project.name, Project.id).where(Project.name.in_(names)))
+        rules: dict[str, list[SkipRule]] = {}
+        for rule in session.scalars(
+            select(SkipRule).where(SkipRule.project.in_(names)).order_by(SkipRule.id)
+        ):
+            rules.setdefault(rule.project, []).append(rule)
+        return cls({row.name: row.id for row in ids}, rules)
+
+
+def outlook(  # noqa: PLR0917 - in the order in which they come to be
     session: Session,
     project: ProjectFiles,
     farm: Farm,
     versions: Iterable[Version] | None = None,
     asked: frozenset[Target] = frozenset(),
+    past: Past | None = None,
 ) -> Outlook:
-    """What is to be done about these versions, or about all, for each target of the farm."""
+    """What is to be done about these versions, or about all, for each target of the farm.
+
+    `past` is looked up where it is not given.
+    """
     releases = project.releases
     chosen = releases if versions is None else {one: releases[one] for one in versions if one in releases}
-    attempts = _attempts(session, project)
-    rules = skip_rules(session, project.name)
+    if not chosen:
+        return {}
+    past = past or Past.of(session, [project.name])
+    project_id = past.ids.get(project.name)
+    attempts = {} if project_id is None else _attempts(session, project_id)
+    rules = past.rules.get(project.name, ())
     return {
         version: plan_release(
             files,
@@ -123,36 +151,57 @@ def plan_project(  # noqa: PLR0917 - in the order in which they come to be
 
     Jobs that nobody has begun and that are needed no longer are cancelled.
     """
+    here = fresh.find_project(working(session), project.name)
     newest = _newest(project)
     made = 0
-    _look_at_waiting(session, row, project, farm, found)
+    if here is not None:
+        _look_at_waiting(session, row, project, farm, found)
     for version, verdicts in sorted(found.items(), reverse=True):
-        builds = {target: one.sdist for target, one in verdicts.items() if isinstance(one, Build)}
-        if not builds:
-            continue
-        release = store_release(session, project, version)
-        session.flush()
-        files = {
-            file.filename: file
-            for file in session.scalars(select(PypiFile).where(PypiFile.release_id == release.id))
-        }
-        for target, sdist in builds.items():
-            soon = _soon(row, version, sdist.uploaded_at, farm, newest) if priority is None else priority
-            target_id = farm.targets[target]
-            job, is_new = queue.enqueue(
-                session,
-                release=release,
-                target=session.get_one(TargetRow, target_id),
-                sdist=files[sdist.filename],
-                priority=soon,
-                now=farm.now,
-                memory_class=lanes.lane(session, release.project, target_id, farm.now),
+        builds = {
+            farm.targets[target]: (
+                one.sdist,
+                _soon(row, version, one.sdist.uploaded_at, farm, newest) if priority is None else priority,
             )
-            if not is_new and job.state is JobState.CANCELLED:
-                job.sdist_id = files[sdist.filename].id
-                queue.requeue(session, job, now=farm.now, why="it is needed again")
-                job.priority = soon
-            made += is_new
+            for target, one in verdicts.items()
+            if isinstance(one, Build)
+        }
+        if builds:
+            here = here or fresh.add_project(working(session), project.name)
+            is_new = fresh.make(working(session), here, project, version, builds, farm.now)
+            made += len(builds) if is_new else _queue(session, project, version, builds, farm.now)
+    return made
+
+
+def _queue(
+    session: Session,
+    project: ProjectFiles,
+    version: Version,
+    builds: Mapping[int, tuple[ListedFile, int]],
+    now: datetime,
+) -> int:
+    """The jobs of a release that has a row already: made, or found; gives how many were made."""
+    release = store_release(session, project, version)
+    session.flush()
+    files = {
+        file.filename: file
+        for file in session.scalars(select(PypiFile).where(PypiFile.release_id == release.id))
+    }
+    made = 0
+    for target_id, (sdist, priority) in builds.items():
+        job, is_new = queue.enqueue(
+            session,
+            release=release,
+            target=session.get_one(TargetRow, target_id),
+            sdist=files[sdist.filename],
+            priority=priority,
+            now=now,
+            memory_class=lanes.lane(session, release.project.peak_memory_bytes, target_id, now),
+        )
+        if not is_new and job.state is JobState.CANCELLED:
+            job.sdist_id = files[sdist.filename].id
+            queue.requeue(session, job, now=now, why="it is needed again")
+            job.priority = priority
+        made += is_new
     return made
 
 
@@ -214,11 +263,6 @@ def _look_at_waiting(
             ).one()
 
 
-def skip_rules(session: Session, name: str) -> list[SkipRule]:
-    """The rules about a project, the oldest first."""
-    return list(session.scalars(select(SkipRule).where(SkipRule.project == name).order_by(SkipRule.id)))
-
-
 def skipped_by(rules: Iterable[SkipRule], version: Version) -> str | None:
     """What the first rule says that is about this version; None where there is none."""
     for rule in rules:
@@ -240,11 +284,8 @@ def _newest(project: ProjectFiles) -> Version | None:
     return max(final or versions, default=None)
 
 
-def _attempts(session: Session, project: ProjectFiles) -> dict[str, dict[Target, Attempt]]:
+def _attempts(session: Session, project_id: int) -> dict[str, dict[Target, Attempt]]:
     """What became of all jobs of a project, by spelled version and target."""
-    project_id = session.scalar(select(Project.id).where(Project.name == project.name))
-    if project_id is None:
-        return {}
     releases = select(Release.id).where(Release.project_id == project_id)
     jobs = session.execute(
         select(Job.id, Job.state, Job.priority, Release.version, TargetRow.name)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from packaging.version import Version
 from sqlalchemy import delete, select
@@ -129,7 +130,7 @@ def find_or_queue(session: Session, wish: Wish, priority: Priority, now: datetim
     sdist = session.scalars(
         select(PypiFile).where(PypiFile.release_id == release.id, PypiFile.filename == wish.sdist.filename)
     ).one()
-    lane = lanes.lane(session, release.project, target.id, now)
+    lane = lanes.lane(session, release.project.peak_memory_bytes, target.id, now)
     job, _ = queue.enqueue(
         session,
         release=release,
@@ -209,12 +210,23 @@ def store_release(session: Session, project: ProjectFiles, version: Version) -> 
 
 
 def _fill(file: PypiFile, listed: ListedFile) -> None:
-    file.url = listed.url or file.url or ""  # of wheels, `pypi.stored` keeps the name only
-    file.sha256 = listed.sha256 or file.sha256
-    file.size_bytes = listed.size_bytes
-    file.requires_python = _fitting(listed.requires_python)
-    file.yanked = _fitting(listed.yanked)
-    file.uploaded_at = listed.uploaded_at
+    for name, value in columns_of(listed, file.url or "", file.sha256).items():
+        setattr(file, name, value)
+
+
+def columns_of(listed: ListedFile, url: str = "", sha256: str | None = None) -> dict[str, Any]:
+    """A file that PyPI lists as columns of `pypi_file`; what is not told again stays (`url`, `sha256`).
+
+    Of wheels, `pypi.stored` keeps the name only.
+    """
+    return {
+        "url": listed.url or url,
+        "sha256": listed.sha256 or sha256,
+        "size_bytes": listed.size_bytes,
+        "requires_python": _fitting(listed.requires_python),
+        "yanked": _fitting(listed.yanked),
+        "uploaded_at": listed.uploaded_at,
+    }
 
 
 def _fitting(text: str | None) -> str | None:

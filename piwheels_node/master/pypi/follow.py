@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
@@ -29,7 +29,7 @@ from piwheels_node.core.settings import PypiSettings
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Flag, PypiNote, PypiProject
 from piwheels_node.master.jobs.plan import Scope
-from piwheels_node.master.jobs.planning import Farm, Outlook, plan_project
+from piwheels_node.master.jobs.planning import Farm, plan_project
 from piwheels_node.master.pypi import notes, update
 from piwheels_node.master.pypi.feeds import Changelog, Feed, Heard, List, Watch
 from piwheels_node.master.pypi.index import PyPI
@@ -41,8 +41,14 @@ LEADER = "pypi.leader"
 _LEASE_S = 60.0
 _EVERY_S = {"changelog": 20.0, "list": 1800.0, "watch": 300.0}
 _WITHOUT_CHANGELOG_S = 1800.0
-_AT_ONCE = 32
-_STORED_AT_ONCE = 8
+_AT_ONCE = 128
+_STORED_AT_ONCE = 32
+_READ_S = 5.0
+"""So long a turn asks about projects, but for the answers that are under way then."""
+
+_GATHER_S = 0.1
+"""So long answers are gathered before they are stored."""
+
 _LONGEST_REST_S = 600.0
 _IDLE_S = 1.0
 _WENT_BACK = 100_000
@@ -258,43 +264,41 @@ class Follower:
     # --- reading ------------------------------------------------------------------------------------------
 
     def _read(self) -> bool:
-        """Ask about some of the projects that were noted; True where there are more."""
+        """Ask about some of the projects that were noted; True where there are more.
+
+        What has been answered is stored together every moment, so one slow answer holds up no other.
+        """
         if self._pypi.rest_s():
             return False
         with self._database.read() as session:
             due = notes.due(session, self._now(), _AT_ONCE)
+            if not due:
+                return False
             farm = Farm.of(session, self._scope, self._now())
-        if not due:
-            return False
-        updates = self._threads.map(self._look, due)
-        some: list[tuple[update.Update, Farm, Outlook]] = []
-        for one in updates:
-            if self._stop.is_set():
-                break
-            mine = farm if self._plans(one.note.name) else Farm({}, farm.scope, farm.now)
-            some.append((one, mine, update.forecast(self._database, one, mine)))
-            if len(some) >= _STORED_AT_ONCE:
-                self._store(some)
-                some = []
-        self._store(some)
+            rows = update.known(session, due)
+        until = time.monotonic() + _READ_S
+        waiting = {self._threads.submit(self._look, note, rows.get(note.name), until) for note in due}
+        while waiting and not self._stop.is_set():
+            done, waiting = wait(waiting, timeout=_GATHER_S)
+            answers = [answer for one in done if (answer := one.result()) is not None]
+            for at in range(0, len(answers), _STORED_AT_ONCE):
+                self._store(answers[at : at + _STORED_AT_ONCE], farm)
+        for one in waiting:
+            one.cancel()
         return len(due) == _AT_ONCE
 
-    def _look(self, note: PypiNote) -> update.Update:
-        if self._stop.is_set():
-            return update.Update(note, error=PyPIError("the master stops"))
-        return update.look(self._database, self._pypi, note)
+    def _look(self, note: PypiNote, row: PypiProject | None, until: float) -> update.Update | None:
+        """What PyPI says; None where there is no time left, and another turn will ask."""
+        if self._stop.is_set() or time.monotonic() > until:
+            return None
+        return update.look(self._pypi, note, row)
 
-    def _store(self, updates: list[tuple[update.Update, Farm, Outlook]]) -> None:
-        def store(session: Session) -> None:
-            for one, farm, found in updates:
-                update.store(session, one, farm, found)
-                session.flush()
-
-        for one, _, _ in updates:
+    def _store(self, updates: list[update.Update], farm: Farm) -> None:
+        for one in updates:
             if one.error is not None:
                 _log.info("PyPI could not be asked about %s: %s", one.note.name, one.error)
-        if updates:
-            self._database.write(store)
+        found = update.forecast(self._database, updates, farm, self._plans)
+        self._database.write(lambda session: update.store(session, updates, farm, found))
 
     def _plans(self, name: str) -> bool:
         """A project that is watched no longer is still carried over, and nothing new of it is built."""

@@ -12,8 +12,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property, lru_cache
 from typing import Any
-from urllib.parse import urldefrag, urljoin, urlsplit
+from urllib.parse import urldefrag, urljoin
 
 from packaging.tags import Tag
 from packaging.utils import (
@@ -29,6 +30,7 @@ STATUSES = frozenset({"active", "archived", "deprecated", "quarantined"})
 """What a project can be (PEP 792)."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_WHOLE_URL = re.compile(r"https?://[^/?#\s]+/[^?#\s]*")
 _LONGEST_URL = 1000
 _LARGEST_BYTES = 2**63 - 1
 
@@ -67,8 +69,8 @@ class ProjectFiles:
     status: str = "active"
     serial: int = 0
 
-    @property
-    def releases(self) -> dict[Version, tuple[ListedFile, ...]]:
+    @cached_property
+    def releases(self) -> Mapping[Version, tuple[ListedFile, ...]]:
         """The files by version; a version without a file that can be used is not there."""
         found: dict[Version, list[ListedFile]] = {}
         for file in self.files:
@@ -114,11 +116,11 @@ def _read_file(project: str, page_url: str, entry: object) -> ListedFile | None:
     if not isinstance(entry, dict) or not isinstance(entry.get("filename"), str):
         return None
     filename = entry["filename"]
-    named = _read_filename(filename)
-    if named is None or named[0] != project or len(filename) > 255:  # noqa: PLR2004 - NAME_MAX
+    if len(filename) > 255:  # noqa: PLR2004 - NAME_MAX
         return None
-    url = urldefrag(urljoin(page_url, str(entry.get("url", "")))).url
-    if urlsplit(url).scheme not in {"http", "https"} or len(url) > _LONGEST_URL:
+    named = _read_filename(filename)
+    url = _url(page_url, entry.get("url", ""))
+    if named is None or named[0] != project or url is None:
         return None
     yanked = entry.get("yanked", False)
     hashes = entry.get("hashes")
@@ -136,15 +138,43 @@ def _read_file(project: str, page_url: str, entry: object) -> ListedFile | None:
     )
 
 
-def _read_filename(filename: str) -> tuple[str, Version, frozenset[Tag] | None] | None:
+def _url(page_url: str, told: object) -> str | None:
+    """Where a file is, without a fragment; None where it is nowhere. Most of PyPI's are whole already."""
+    url = str(told)
+    if not _WHOLE_URL.fullmatch(url):
+        url = urldefrag(urljoin(page_url, url)).url
+    is_web = url[:8].lower().startswith(("http://", "https://"))
+    return url if is_web and len(url) <= _LONGEST_URL else None
+
+
+def _read_filename(filename: str) -> tuple[str | None, Version, frozenset[Tag] | None] | None:
+    """Name, version and tags. What stands behind the name is alike in many projects, so it is kept."""
+    if filename.endswith(".whl"):
+        name, _, rest = filename.partition("-")
+        found = _read_wheel(rest)
+        return found and (_name_of_wheel(name), *found)
     try:
-        if filename.endswith(".whl"):
-            name, version, _, tags = parse_wheel_filename(filename)
-            return name, version, tags
         name, version = parse_sdist_filename(filename)
-    except (InvalidWheelFilename, InvalidSdistFilename, InvalidVersion):
+    except (InvalidSdistFilename, InvalidVersion):
         return None
     return name, version, None
+
+
+@lru_cache(maxsize=8192)
+def _read_wheel(rest: str) -> tuple[Version, frozenset[Tag]] | None:
+    try:
+        _, version, _, tags = parse_wheel_filename(f"x-{rest}")
+    except (InvalidWheelFilename, InvalidVersion):
+        return None
+    return version, tags
+
+
+@lru_cache(maxsize=256)
+def _name_of_wheel(name: str) -> str | None:
+    try:
+        return parse_wheel_filename(f"{name}-1-py3-none-any.whl")[0]
+    except InvalidWheelFilename:
+        return None
 
 
 def _sha256(value: object) -> str | None:

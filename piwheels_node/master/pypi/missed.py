@@ -24,7 +24,7 @@ from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Miss, PypiProject
 from piwheels_node.master.index.misses import wanted_by
 from piwheels_node.master.jobs.plan import choose_version
-from piwheels_node.master.jobs.planning import Farm, outlook, plan_project, skip_rules, skipped_by
+from piwheels_node.master.jobs.planning import Farm, Past, outlook, plan_project, skipped_by
 from piwheels_node.master.pypi import stored
 from piwheels_node.master.pypi.index import PyPI
 from piwheels_node.master.pypi.listing import ProjectFiles
@@ -96,10 +96,11 @@ class Requests:
 
 def _queue(session: Session, project: ProjectFiles, target: Target, farm: Farm) -> int:
     version = _newest(project, target)
-    if version is None or skipped_by(skip_rules(session, project.name), version):
+    past = Past.of(session, [project.name])
+    if version is None or skipped_by(past.rules.get(project.name, ()), version):
         return 0
     row = session.scalar(select(PypiProject).where(PypiProject.name == project.name))
-    found = outlook(session, project, farm.only(target), [version], frozenset({target}))
+    found = outlook(session, project, farm.only(target), [version], frozenset({target}), past)
     return plan_project(session, row, project, farm, found, Priority.MISSED)
 
 

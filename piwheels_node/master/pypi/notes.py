@@ -46,6 +46,12 @@ _PLAN = Statement(
     ).bindparams(bindparam("at", type_=_TIME))
 )
 
+_DONE = Statement(
+    text("DELETE FROM pypi_note WHERE name = :name AND serial = :serial AND heard_at = :at").bindparams(
+        bindparam("at", type_=_TIME)
+    )
+)
+
 
 def position(session: Session) -> dict[str, Any]:
     """`serial` (None: nothing was heard yet) and `list_at` (ISO)."""
@@ -88,7 +94,7 @@ def news(session: Session, changes: Mapping[str, int]) -> dict[str, int]:
 def due(session: Session, now: datetime, most: int) -> list[PypiNote]:
     """The notes whose time has come; what changed last is first."""
     wanted = select(PypiNote).where(PypiNote.not_before_at <= now)
-    return list(session.scalars(wanted.order_by(PypiNote.serial.desc(), PypiNote.name).limit(most)))
+    return list(session.scalars(wanted.order_by(PypiNote.serial.desc(), PypiNote.name.desc()).limit(most)))
 
 
 def next_due_at(session: Session) -> datetime | None:
@@ -96,15 +102,10 @@ def next_due_at(session: Session) -> datetime | None:
     return session.scalar(select(func.min(PypiNote.not_before_at)))
 
 
-def done(session: Session, note: PypiNote) -> None:
-    """It is stored; what was heard since `note` was read stays."""
-    session.execute(
-        delete(PypiNote).where(
-            PypiNote.name == note.name,
-            PypiNote.serial == note.serial,
-            PypiNote.heard_at == note.heard_at,
-        )
-    )
+def done(session: Session, some: Iterable[PypiNote]) -> None:
+    """They are stored; what was heard since the notes were read stays."""
+    rows = [{"name": note.name, "serial": note.serial, "at": note.heard_at} for note in some]
+    working(session).fast_many(_DONE, rows)
 
 
 def later(session: Session, note: PypiNote, now: datetime) -> None:

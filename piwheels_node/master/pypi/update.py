@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""One project, from its note to the database: asked about, compared, stored, carried over, planned.
+"""Projects, from their notes to the database: asked about, compared, stored, carried over, planned.
 
-    look     network and arithmetic, no transaction: what PyPI says now, and what that changes
-    store    one transaction: the row, our index (`mirror`), jobs (`jobs.planning`), and the note is done
+    known       what is stored of some projects that are due
+    look        of one: network and arithmetic, no transaction: what PyPI says now, and what that changes
+    forecast    of some: what is to be done about it; outside of the transaction, which others wait for
+    store       one transaction: rows, our index (`mirror`), jobs (`jobs.planning`), and the notes are done
 
 Storing the same thing twice changes nothing, so whoever is killed in between is simply followed by another.
 This module knows the tables, and PyPI.
@@ -10,17 +12,21 @@ This module knows the tables, and PyPI.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 from packaging.version import Version
-from sqlalchemy import select
+from sqlalchemy import Table, bindparam, insert, select
 from sqlalchemy.orm import Session
 
 from piwheels_node.core.errors import NotOnPyPIError, PyPIError
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import PypiNote, PypiProject, Walk
-from piwheels_node.master.jobs.planning import Farm, Outlook, outlook, plan_project
+from piwheels_node.master.database.session import working
+from piwheels_node.master.database.statements import Statement
+from piwheels_node.master.jobs.planning import Farm, Outlook, Past, outlook, plan_project
 from piwheels_node.master.pypi import notes, stored
 from piwheels_node.master.pypi.index import PyPI
 from piwheels_node.master.pypi.listing import ProjectFiles
@@ -34,6 +40,17 @@ _STALE_TRIES = 6
 """A page that is older than what the feed told is asked for so often; then it is believed."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FAR = datetime(9999, 1, 1, tzinfo=UTC)
+
+_PROJECTS = cast("Table", PypiProject.__table__)
+_ADD = Statement(
+    insert(_PROJECTS).values(
+        {
+            name: bindparam(f"of_{name}", type_=_PROJECTS.c[name].type)
+            for name in ("name", "serial", "status", "etag", "listing", "newest_at", "read_at")
+        }
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -55,10 +72,15 @@ class Update:
     has_new_status: bool = False
 
 
-def look(database: Database, pypi: PyPI, note: PypiNote) -> Update:
-    """Ask PyPI about a project that was noted."""
-    with database.read() as session:
-        row = session.scalar(select(PypiProject).where(PypiProject.name == note.name))
+def known(session: Session, notes_due: Iterable[PypiNote]) -> dict[str, PypiProject]:
+    """What is stored of these projects, by name."""
+    names = [note.name for note in notes_due]
+    rows = session.scalars(select(PypiProject).where(PypiProject.name.in_(names)))
+    return {row.name: row for row in rows}
+
+
+def look(pypi: PyPI, note: PypiNote, row: PypiProject | None) -> Update:
+    """Ask PyPI about a project that was noted, of which this is stored."""
     before = row.listing if row else None
     etag = row.etag if row and before is not None else None
     try:
@@ -92,22 +114,39 @@ def _compared(update: Update, row: PypiProject | None) -> Update:
     return replace(update, body=body, changed=frozenset(changed), has_new_status=has_new_status)
 
 
-def forecast(database: Database, update: Update, farm: Farm) -> Outlook:
-    """What is to be done about what changed; outside of the transaction, which others wait for."""
-    if update.project is None or not update.project.files or update.project.status == "quarantined":
-        return {}
+def forecast(
+    database: Database, updates: Iterable[Update], farm: Farm, is_planned: Callable[[str], bool]
+) -> list[Outlook]:
+    """What is to be done about what changed of each; a project that is not planned gets no jobs."""
     with database.read() as session:
-        versions = _to_plan(session, update, farm)
-        return outlook(session, update.project, farm, versions)
+        walked_to = _walked_to(session, farm)
+        chosen = [
+            _to_plan(one, farm, walked_to) if farm.targets and is_planned(one.note.name) else set()
+            for one in updates
+        ]
+        names = {one.note.name for one, versions in zip(updates, chosen, strict=True) if versions}
+        past = Past.of(session, names) if names else None
+        return [
+            outlook(session, one.project, farm, versions, past=past) if one.project and versions else {}
+            for one, versions in zip(updates, chosen, strict=True)
+        ]
 
 
-def _to_plan(session: Session, update: Update, farm: Farm) -> set[Version]:
+def _walked_to(session: Session, farm: Farm) -> datetime | None:
+    """The oldest upload that some walk has come to: what is newer, no walk of that target will meet."""
+    walks = session.scalars(select(Walk).where(Walk.target_id.in_(farm.targets.values())))
+    return min((_EPOCH if walk.done_at else walk.newest_at or _FAR for walk in walks), default=None)
+
+
+def _to_plan(update: Update, farm: Farm, walked_to: datetime | None) -> set[Version]:
     """The versions to plan now: what changed; of a project that is new here, what no walk will meet."""
-    assert update.project is not None  # noqa: S101 - the caller has looked
-    releases = update.project.releases
+    project = update.project
+    if project is None or not project.files or project.status == "quarantined":
+        return set()
+    releases = project.releases
     if update.changed is not None:
         return set(update.changed)
-    if _is_passed(session, stored.newest_at(update.project), farm):
+    if walked_to is not None and walked_to <= stored.newest_at(project):
         return set(releases)
     since = farm.now - _FRESH
     return {
@@ -117,35 +156,52 @@ def _to_plan(session: Session, update: Update, farm: Farm) -> set[Version]:
     }
 
 
-def _is_passed(session: Session, newest_at: datetime, farm: Farm) -> bool:
-    """True where some walk has been where this project is."""
-    walks = session.scalars(select(Walk).where(Walk.target_id.in_(farm.targets.values())))
-    return any(walk.done_at or (walk.newest_at and walk.newest_at <= newest_at) for walk in walks)
+def store(session: Session, updates: Sequence[Update], farm: Farm, found: Sequence[Outlook]) -> None:
+    """Everything that follows from some updates of different projects."""
+    rows = known(session, [one.note for one in updates if one.project is not None])
+    here = set(Past.of(session, [one.note.name for one in updates]).ids)
+    done: list[PypiNote] = []
+    new: list[dict[str, Any]] = []
+    for update, wanted in zip(updates, found, strict=True):
+        note, project = update.note, update.project
+        row = rows.get(note.name)
+        if update.error is not None or (project is not None and row is not None and _is_late(update, row)):
+            notes.later(session, note, farm.now)
+            continue
+        if project is not None:
+            columns = _columns(update, project, row, farm.now)
+            if row is None:
+                new.append(columns)
+            else:
+                for name, value in columns.items():
+                    setattr(row, name, value)
+            if project.name in here:
+                versions = None if update.has_new_status else update.changed
+                mirror(session, project, versions, farm.now, has_new_status=update.has_new_status)
+            if project.name in here or wanted:
+                plan_project(session, row, project, farm, wanted)
+        if update.is_stale:
+            notes.later(session, note, farm.now)
+        else:
+            done.append(note)
+    working(session).fast_many(_ADD, [{f"of_{name}": value for name, value in one.items()} for one in new])
+    notes.done(session, done)
 
 
-def store(session: Session, update: Update, farm: Farm, found: Outlook) -> int:
-    """Everything that follows from an update; gives how many jobs were made."""
-    note, project = update.note, update.project
-    if update.error is not None:
-        notes.later(session, note, farm.now)
-        return 0
-    made = 0
-    if project is not None:
-        row = session.scalar(select(PypiProject).where(PypiProject.name == note.name))
-        if row is None:
-            row = PypiProject(name=note.name, newest_at=_EPOCH, read_at=farm.now, status="", serial=0)
-            session.add(row)
-        elif row.listing != update.before or (0 < project.serial < row.serial and note.serial > 0):
-            notes.later(session, note, farm.now)  # another master was here, or a cache has an old page
-            return 0
-        row.serial = project.serial or note.serial or row.serial
-        row.status, row.etag, row.listing = project.status, update.etag, update.body
-        row.newest_at, row.read_at = stored.newest_at(project), farm.now
-        versions = None if update.has_new_status else update.changed
-        mirror(session, project, versions, farm.now, has_new_status=update.has_new_status)
-        made = plan_project(session, row, project, farm, found)
-    if update.is_stale:
-        notes.later(session, note, farm.now)
-    else:
-        notes.done(session, note)
-    return made
+def _is_late(update: Update, row: PypiProject) -> bool:
+    """Another master was here meanwhile, or a cache has given an old page."""
+    assert update.project is not None  # noqa: S101 - the caller has looked
+    return row.listing != update.before or (0 < update.project.serial < row.serial and update.note.serial > 0)
+
+
+def _columns(update: Update, project: ProjectFiles, row: PypiProject | None, now: datetime) -> dict[str, Any]:
+    """What is stored of a project."""
+    return {
+        "name": project.name,
+        "serial": project.serial or update.note.serial or (row.serial if row else 0),
+        "status": project.status,
+        "etag": update.etag,
+        "listing": update.body,
+        "newest_at": stored.newest_at(project),
+        "read_at": now,
+    }

@@ -21,7 +21,7 @@ from piwheels_node.core.settings import PypiSettings
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Counter, PypiNote, PypiProject, Walk
 from piwheels_node.master.jobs.plan import Build, Scope
-from piwheels_node.master.jobs.planning import Farm, Outlook, outlook, plan_project
+from piwheels_node.master.jobs.planning import Farm, Outlook, Past, outlook, plan_project
 from piwheels_node.master.pypi import notes, stored, update
 from piwheels_node.master.pypi.listing import ProjectFiles
 
@@ -39,11 +39,14 @@ def outlooks(
     session: Session, rows: Iterable[PypiProject], farm: Farm, is_planned: Callable[[str], bool]
 ) -> list[Found]:
     """What is to be done about the projects that are there and are planned."""
+    chosen = [
+        row for row in rows if row.status not in {"quarantined", update.DELETED} and is_planned(row.name)
+    ]
+    past = Past.of(session, [row.name for row in chosen])
     found = []
-    for row in rows:
-        if row.status not in {"quarantined", update.DELETED} and is_planned(row.name):
-            project = stored.read(row.name, row.listing)
-            found.append((row, project, outlook(session, project, farm)))
+    for row in chosen:
+        project = stored.read(row.name, row.listing)
+        found.append((row, project, outlook(session, project, farm, past=past)))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String, text
+from sqlalchemy import BigInteger, Double, ForeignKey, Index, LargeBinary, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from piwheels_node.master.database.models.base import Id, Model
@@ -15,7 +15,8 @@ class PypiProject(Model):
     """What PyPI has of a project. `serial` is PyPI's; `listing` is read by `pypi.stored`; None: it is gone.
 
     `status` is that of PEP 792, or `deleted`. `newest_at` is the newest upload. `popularity` is its place in
-    the list that an operator has loaded, from 1.
+    the list that an operator has loaded, from 1; `asks`: how often our index was asked for it, as it counted
+    at `asks_at` (`pypi.demand`).
     """
 
     __tablename__ = "pypi_project"
@@ -33,13 +34,18 @@ class PypiProject(Model):
     newest_at: Mapped[datetime]
     read_at: Mapped[datetime]
     popularity: Mapped[int | None]
+    asks: Mapped[float] = mapped_column(Double, server_default="0")
+    asks_at: Mapped[datetime | None]
 
 
 class PypiNote(Model):
     """A project that PyPI must be asked about: something changed there, at `serial` or later."""
 
     __tablename__ = "pypi_note"
-    __table_args__ = (Index("ix_pypi_note_not_before_at", "not_before_at"),)
+    __table_args__ = (
+        Index("ix_pypi_note_not_before_at", "not_before_at"),
+        Index("ix_pypi_note_serial", "serial", "name"),
+    )
 
     name: Mapped[str] = mapped_column(String(200), primary_key=True)
     serial: Mapped[int] = mapped_column(BigInteger, default=0)
