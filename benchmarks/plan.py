@@ -1,130 +1,198 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Planning over many projects: how large they are as stored, how long a plan takes, how fast a walk is.
+"""Following all of PyPI, and planning it: how fast, how large, and what it costs everybody else.
 
-    python benchmarks/plan.py --projects 736000
+    python benchmarks/plan.py --projects 736000 --data /var/tmp/plan
 
-Projects are drawn with shares as PyPI's: 29 of 100 have one release, the mean is 11; a quarter has wheels
-only, most a pure wheel beside the sdist, one of twelve is compiled. A walk plans them for one target, while
-jobs are claimed.
+A made-up PyPI (`simulator.pypi`) serves the list and a page for each project, from a process of its own. They
+are read over HTTP into a new database, as a master reads them the first time; then releases appear, a target
+is new, and a builder claims jobs meanwhile. In the end the same question is asked as piwheels asks it each
+hour. With `--data` the database stays; where the reading was interrupted, the next run goes on with it.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import json
 import random
 import resource
+import sqlite3
 import statistics
 import tempfile
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import insert
+from simulator.pypi import HugePyPI
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from piwheels_node.core.settings import PypiSettings
 from piwheels_node.core.targets import Target
 from piwheels_node.master.database.engine import Database
-from piwheels_node.master.database.models import Builder, BuilderTarget, PypiProject, TargetRow
+from piwheels_node.master.database.models import Builder, BuilderTarget, PypiNote, PypiProject, TargetRow
 from piwheels_node.master.jobs import queue
 from piwheels_node.master.jobs.plan import plan_release
-from piwheels_node.master.pypi import notes, people, stored
-from piwheels_node.master.pypi.feeds import List
-from piwheels_node.master.pypi.follow import Follower
+from piwheels_node.master.pypi import people, stored
+from piwheels_node.master.pypi.follow import Follower, make_feed
 from piwheels_node.master.pypi.index import PyPI
-from piwheels_node.master.pypi.listing import ProjectFiles, read_listing
 
 TARGET = "cp313-linux_armv7l-debian13"
-NOW = datetime(2026, 12, 1, tzinfo=UTC)
-COMPILED = [
-    f"cp3{minor}-cp3{minor}-{platform}"
-    for minor in (11, 12, 13)
-    for platform in ("win_amd64", "macosx_11_0_arm64", "manylinux_2_17_x86_64.manylinux2014_x86_64")
-]
-ONE_RELEASE, NO_WHEEL, IS_COMPILED, NO_SDIST = 0.29, 0.2, 0.28, 0.34
-"""Shares of projects; the last of those that have a pure wheel."""
-
-_CHUNK = 2000
+OTHER = "cp311-linux_armv7l-debian12"
+_NEVER_S = 1e9
+_TELL_S = 30.0
 
 
-def project(number: int, chance: random.Random) -> ProjectFiles:
-    """A project as PyPI might have it."""
-    releases = 1 if chance.random() < ONE_RELEASE else min(2 + int(chance.expovariate(1 / 13)), 2000)
-    draw = chance.random()
-    wheels = [] if draw < NO_WHEEL else COMPILED if draw < IS_COMPILED else ["py3-none-any"]
-    has_sdist = draw < IS_COMPILED or chance.random() > NO_SDIST
-    newest = NOW - timedelta(days=chance.expovariate(1 / 900))
-    files = []
-    for place in range(releases):
-        stem = f"thing_{number}-0.{place}.0"
-        at = (newest - timedelta(days=20 * (releases - place - 1))).isoformat()
-        names = [f"{stem}.tar.gz"] if has_sdist else []
-        for name in names + [f"{stem}-{tags}.whl" for tags in wheels]:
-            sha = hashlib.sha256(name.encode()).hexdigest()
-            url = f"http://127.0.0.1/packages/{sha[:2]}/{sha[2:4]}/{sha[4:]}/{name}"
-            more = {"hashes": {"sha256": sha}, "size": len(name) * 997, "requires-python": ">=3.8"}
-            files.append({"filename": name, "url": url, "upload-time": at, **more})
-    return read_listing(f"thing-{number}", "http://127.0.0.1/simple/", {"files": files})
+@dataclass
+class Reading:
+    """How far the first reading has come, over all runs."""
+
+    projects: int = 0
+    releases: int = 0
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    listed_s: float = 0.0
+    peak_mib: float = 0.0
+    is_done: bool = False
 
 
-def fill(database: Database, number: int) -> tuple[int, list[float]]:
-    """Store so many projects; gives the number of releases, and seconds of plans of single releases."""
-    chance = random.Random(1)
-    releases, plans, target = 0, [], Target.parse(TARGET)
-    for begin in range(0, number, _CHUNK):
-        rows = []
-        for at in range(begin, min(begin + _CHUNK, number)):
-            one = project(at, chance)
-            grouped = one.releases
-            releases += len(grouped)
-            version = max(grouped)
-            started = time.perf_counter()
-            plan_release(grouped[version], [target])
-            plans.append(time.perf_counter() - started)
-            rows.append(
-                {
-                    "name": one.name,
-                    "serial": at,
-                    "status": "active",
-                    "listing": stored.write(one),
-                    "newest_at": stored.newest_at(one),
-                    "read_at": NOW,
-                }
+@dataclass
+class World:
+    """A database, and who follows the made-up PyPI."""
+
+    database: Database
+    pypi: HugePyPI
+    client: PyPI = field(init=False)
+    follower: Follower = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = PypiSettings(follow="changelog", every_s=_NEVER_S, list_every_s=_NEVER_S, queue_max=10**9)
+        self.client = PyPI(self.pypi.index_url)
+        feed = make_feed(settings, self.client)
+        assert feed is not None
+        self.follower = Follower(self.database, self.client, feed, settings, lambda: datetime.now(UTC))
+
+    def close(self) -> None:
+        """Follow no more."""
+        self.follower.close()
+        self.client.close()
+
+    def count(self, what: type[PypiNote | PypiProject]) -> int:
+        """How many rows there are."""
+        with self.database.read() as session:
+            return session.scalar(select(func.count()).select_from(what)) or 0
+
+
+def peak_mib() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def read_all(world: World, reading: Reading, keep: Path) -> None:
+    """The first reading, from wherever it is, to its end."""
+    began, cpu = time.perf_counter(), time.process_time()
+    before = reading.seconds, reading.cpu_s
+
+    def note() -> None:
+        reading.seconds = before[0] + time.perf_counter() - began
+        reading.cpu_s = before[1] + time.process_time() - cpu
+        reading.peak_mib = max(reading.peak_mib, peak_mib())
+        reading.projects = world.count(PypiProject)
+        keep.write_text(json.dumps(asdict(reading)))
+
+    told = began
+    while world.follower.turn() == 0.0 or world.count(PypiNote):
+        if not reading.listed_s:
+            reading.listed_s = time.perf_counter() - began
+        if time.perf_counter() > told + _TELL_S:
+            told = time.perf_counter()
+            note()
+            print(f"... {reading.projects} projects after {reading.seconds:.0f} s", flush=True)
+    reading.is_done = True
+    note()
+
+
+def count_releases(database: Database) -> tuple[int, int]:
+    """Releases, and bytes of documents: of a thousandth of all projects, times a thousand."""
+    releases = size = 0
+    with database.read() as session:
+        for row in session.scalars(select(PypiProject).where(PypiProject.id % 1000 == 1)):
+            releases += len(stored.read(row.name, row.listing).releases)
+            size += len(row.listing or b"")
+    return releases * 1000, size * 1000
+
+
+def offer(database: Database, name: str) -> None:
+    """A builder offers a target."""
+
+    def work(session: Session) -> None:
+        builder = session.scalars(select(Builder)).one_or_none()
+        now = datetime.now(UTC)
+        if builder is None:
+            builder = Builder(name="pi", created_at=now, last_seen_at=now, memory_bytes=8 << 30)
+            session.add(builder)
+        target = session.scalar(select(TargetRow).where(TargetRow.name == name))
+        if target is None:
+            target = TargetRow(name=name, created_at=now)
+            session.add(target)
+            session.flush()
+            session.add(
+                BuilderTarget(builder_id=builder.id, target_id=target.id, environment_id="e", offered_at=now)
             )
-        database.write(lambda session: session.execute(insert(PypiProject), rows) and None)  # noqa: B023
-    return releases, plans
-
-
-def offer(database: Database) -> None:
-    """A builder offers the target, and the list was read."""
-
-    def work(session) -> None:  # noqa: ANN001
-        session.add_all([Builder(name="pi", created_at=NOW), TargetRow(name=TARGET, created_at=NOW)])
-        session.flush()
-        session.add(BuilderTarget(builder_id=1, target_id=1, environment_id="e", offered_at=NOW))
-        notes.move(session, NOW, list_at=NOW.isoformat(), serial=1)
 
     database.write(work)
 
 
-def walk(database: Database, seconds: float) -> tuple[int, float, list[float]]:
-    """Walk for some seconds; gives how many turns, the seconds, and how long claims took meanwhile."""
-    settings = PypiSettings(follow="list", every_s=1e9, queue_max=10**9)
-    pypi = PyPI("http://127.0.0.1:9/simple/")
-    follower = Follower(database, pypi, List(pypi), settings, lambda: NOW)
-    follower._ask_at = float("inf")  # noqa: SLF001 - nobody is asked
+def time_plans(database: Database, projects: int) -> list[float]:
+    """Seconds that the plan of one release took, for releases of projects by chance."""
+    chance, target, taken = random.Random(2), Target.parse(TARGET), []
+    for _ in range(2000):
+        with database.read() as session:
+            row = session.get(PypiProject, chance.randrange(1, projects + 1))
+        releases = stored.read(row.name, row.listing).releases if row else {}
+        if releases:
+            files = releases[chance.choice(list(releases))]
+            started = time.perf_counter()
+            plan_release(files, [target])
+            taken.append(time.perf_counter() - started)
+    return taken
+
+
+def time_changes(world: World, times: int) -> list[float]:
+    """Seconds from asking for changes, of which there is one, to its job being there to be claimed."""
+    ready: list[float] = []
+    world.database.subscribe(
+        lambda topic: ready.append(time.perf_counter()) if topic == f"ready:{TARGET}" else None
+    )
+    chance, taken = random.Random(3), []
+    for _ in range(times):
+        world.pypi.release(chance.randrange(world.pypi.projects))
+        ready.clear()
+        world.follower._ask_at = 0.0  # noqa: SLF001 - it is time
+        started = time.perf_counter()
+        world.follower.turn()
+        assert ready, "a release was not planned"
+        taken.append(ready[0] - started)
+    return taken
+
+
+def claim_while(database: Database, work: Callable[[], Any]) -> list[float]:
+    """Seconds that claims took while something else happened, each 10 ms after the one before."""
     done, claims = threading.Event(), []
 
-    def take(session):  # noqa: ANN001, ANN202
+    def take(session: Session) -> object:
+        now = datetime.now(UTC)
         return queue.claim(
             session,
             builder_id=1,
             builder_name="pi",
             targets=[TARGET],
-            memory_bytes=None,
-            now=NOW,
-            lease_s=60,
+            memory_bytes=8 << 30,
+            now=now,
+            lease_s=3600,
         )
 
     def claim() -> None:
@@ -135,51 +203,148 @@ def walk(database: Database, seconds: float) -> tuple[int, float, list[float]]:
 
     thread = threading.Thread(target=claim)
     thread.start()
-    turns, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds and follower.turn() == 0.0:
-        turns += 1
-    took = time.perf_counter() - started
+    work()
     done.set()
     thread.join()
-    follower.close()
-    pypi.close()
-    return turns, took, claims
+    return sorted(claims)
+
+
+def walk(world: World, seconds: float) -> None:
+    """Plan for targets that are new, for some seconds or to the end."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until and world.follower.turn() == 0.0:
+        pass
+
+
+_PIWHEELS = """
+CREATE TABLE version (id INTEGER PRIMARY KEY, released INTEGER);
+CREATE TABLE abi (abi TEXT PRIMARY KEY);
+CREATE TABLE build (id INTEGER PRIMARY KEY, version INTEGER, abi TEXT);
+CREATE TABLE file (build INTEGER PRIMARY KEY, abi TEXT);
+INSERT INTO abi VALUES ('cp39'), ('cp311'), ('cp313');
+WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {releases})
+  INSERT INTO version SELECT n, (n * 7919) % 1000003 FROM n;
+INSERT INTO build SELECT id, id, 'cp39' FROM version WHERE id % 66;
+INSERT INTO file SELECT id, CASE WHEN id % 12 THEN 'none' ELSE abi END FROM build WHERE id % 9;
+CREATE INDEX build_version ON build (version);
+"""
+"""Versions of which nearly all were built once, eleven of twelve for all, and one of nine without success."""
+
+_PENDING = """
+SELECT COUNT(*), MAX(position) FROM (
+  SELECT version, ROW_NUMBER() OVER (PARTITION BY abi ORDER BY released) AS position FROM (
+    SELECT version, MIN(abi) AS abi FROM (
+      SELECT version.id AS version, abi.abi AS abi FROM version CROSS JOIN abi
+      EXCEPT SELECT version, abi FROM (
+        SELECT build.version, abi.abi FROM build JOIN file ON file.build = build.id CROSS JOIN abi
+        WHERE file.abi = 'none'
+        UNION ALL SELECT build.version, COALESCE(file.abi, build.abi)
+        FROM build LEFT JOIN file ON file.build = build.id WHERE file.abi IS NULL OR file.abi <> 'none')
+    ) GROUP BY version
+  ) AS next JOIN version ON version.id = next.version)
+"""
+"""What piwheels asks each hour: versions times ABIs, less what was tried; the lowest ABI, oldest first."""
+
+
+def time_piwheels(place: Path, releases: int) -> float:
+    """Seconds for one plan in its way, on tables of so many versions."""
+    path = place / "piwheels.db"
+    path.unlink(missing_ok=True)
+    database = sqlite3.connect(path)
+    database.executescript(
+        "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _PIWHEELS.format(releases=releases)
+    )
+    started = time.perf_counter()
+    database.execute(_PENDING).fetchall()
+    took = time.perf_counter() - started
+    database.close()
+    path.unlink()
+    return took
+
+
+def median_and_most(seconds: list[float]) -> str:
+    """Both of them, in ms."""
+    ordered = sorted(seconds)
+    most = ordered[int(0.99 * len(ordered))] if ordered else 0.0
+    return (
+        f"median {statistics.median(ordered) * 1e3:.2f} ms, 99 % below {most * 1e3:.2f} ms, of {len(ordered)}"
+    )
+
+
+def size_mb(path: Path) -> float:
+    """The database with its write-ahead log."""
+    return sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*")) / 1e6
+
+
+def tell_reading(reading: Reading, releases: int) -> None:
+    """Print how the first reading went."""
+    rates = (
+        f"{releases / reading.seconds:.0f} releases/s, {reading.projects / reading.seconds:.0f} projects/s"
+    )
+    print(f"first reading over HTTP: {reading.projects} projects, {releases / 1e6:.2f} million releases")
+    print(f"  in {reading.seconds:.0f} s, of which the list {reading.listed_s:.0f} s: {rates}")
+    print(
+        f"  {reading.cpu_s / reading.seconds:.2f} cores, peak memory {reading.peak_mib:.0f} MiB", flush=True
+    )
+
+
+def measure(place: Path, projects: int, seconds: float) -> None:
+    """Everything, printed as it comes."""
+    path, keep = place / "plan.db", place / "reading.json"
+    reading = Reading(**json.loads(keep.read_text())) if keep.exists() else Reading()
+    with HugePyPI(projects) as pypi, Database.open(f"sqlite:///{path}") as database:
+        world = World(database, pypi)
+        if not reading.is_done:
+            read_all(world, reading, keep)
+        releases, documents = count_releases(database)
+        tell_reading(reading, releases)
+        mean = documents / releases
+        print(
+            f"database {size_mb(path):.0f} MB; documents {documents / 1e6:.0f} MB: {mean:.0f} bytes a release"
+        )
+        print(f"plan of one release: {median_and_most(time_plans(database, projects))}")
+        offer(database, TARGET)
+        changes = time_changes(world, 100)
+        print(f"a change heard to a job claimable: {median_and_most(changes)}", flush=True)
+        idle = claim_while(database, lambda: time.sleep(5))
+        print(f"claims while nothing else happens: {median_and_most(idle)}")
+        for name in (TARGET, OTHER):
+            offer(database, name)
+            began = time.perf_counter()
+            claims = claim_while(database, lambda: walk(world, seconds))
+            took = time.perf_counter() - began
+            with database.read() as session:
+                view = next(
+                    one for one in people.sync_view(session, PypiSettings()).walks if one.target == name
+                )
+            print(
+                f"a target is new ({name}), {took:.0f} s: {view.projects / took:.0f} projects/s,"
+                f" {view.jobs / took:.0f} jobs/s\n  claims meanwhile: {median_and_most(claims)}",
+                flush=True,
+            )
+        world.close()
+        print(f"database then {size_mb(path):.0f} MB; peak memory of all {peak_mib():.0f} MiB")
+    theirs = time_piwheels(place, releases)
+    ours = statistics.median(changes)
+    print(
+        f"as piwheels does it, once an hour: {theirs:.1f} s for a plan of everything;"
+        f" a change here {ours * 1e3:.1f} ms: {theirs / ours:.0f} times as long"
+    )
 
 
 def main() -> None:
-    """Fill, measure, print."""
+    """From the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--projects", type=int, default=20_000)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long each walk is watched")
+    parser.add_argument("--data", type=Path, help="a directory to keep; else a new one")
     wanted = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place, "plan.db")
-        with Database.open(f"sqlite:///{path}") as database:
-            started = time.perf_counter()
-            releases, plans = fill(database, wanted.projects)
-            took = time.perf_counter() - started
-            offer(database)
-            turns, walked_s, claims = walk(database, wanted.seconds)
-            with database.read() as session:
-                (view,) = people.sync_view(session, PypiSettings()).walks
-        size = path.stat().st_size
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(
-        f"{wanted.projects} projects, {releases} releases; drawn and stored: {releases / took:.0f} releases/s"
-    )
-    print(f"database {size / 1e6:.0f} MB after the walk; peak memory {peak / 1024:.0f} MiB")
-    print(f"plan of one release: median {statistics.median(plans) * 1e6:.0f} us")
-    print(
-        f"walk: {view.projects / walked_s:.0f} projects/s, {view.jobs / walked_s:.0f} jobs/s, {turns} turns"
-    )
-    if claims:
-        claims.sort()
-        print(
-            f"claims meanwhile: median {statistics.median(claims) * 1e3:.1f} ms,"
-            f" 99 % below {claims[int(0.99 * len(claims))] * 1e3:.1f} ms, of {len(claims)}"
-        )
+    with tempfile.TemporaryDirectory() as fresh:
+        place = wanted.data or Path(fresh)
+        place.mkdir(parents=True, exist_ok=True)
+        measure(place, wanted.projects, wanted.seconds)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Jobs of a release that has no rows here yet: project, release, files and jobs, by the shortest way.
+"""Jobs that are new, by the shortest way: project, release, files and job past SQLAlchemy's objects.
 
     find_project   what is here of a project, in one statement
-    make           the rows of a release that is new, and a job for each target that is to build it
+    make           a job for each target that is to build a release, and what rows they lack
 
 Nearly all jobs that are planned by themselves are such, thousands at a time where a target is new, and claims
-wait meanwhile. Past SQLAlchemy's objects a job takes a tenth of the time (`benchmarks/plan.py`). What is here
-already goes by `entry`. This module knows the tables, and no HTTP.
+wait meanwhile (`benchmarks/plan.py`). Jobs that were there go by `entry`. This module knows the tables, and
+no HTTP.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from packaging.version import Version
-from sqlalchemy import ColumnElement, Insert, Table, bindparam, exists, insert, select
+from sqlalchemy import ColumnElement, Insert, Select, Table, bindparam, exists, insert, select
 
 from piwheels_node.core.jobs import EventKind, JobState
 from piwheels_node.master.database.models import FixRule, Job, Project, PypiFile, Release, TargetRow
@@ -37,17 +37,8 @@ def _insert(model: Any, *names: str) -> Insert:
 
 _FILE = ["release_id", "filename", "url", "sha256", "size_bytes", "requires_python", "yanked", "uploaded_at"]
 _ZERO = ["rounds", "waits", "attempts", "losses"]
-_JOB = [
-    "release_id",
-    "target_id",
-    "sdist_id",
-    "state",
-    "memory_class",
-    "priority",
-    "created_at",
-    "not_before_at",
-]
-_JOB += ["is_awaited", "packages", "needs_layers", *_ZERO]
+_JOB = ["release_id", "target_id", "sdist_id", "state", "memory_class", "priority", "created_at"]
+_JOB += ["not_before_at", "is_awaited", "packages", "needs_layers", *_ZERO]
 
 _HAS_RULES: ColumnElement[Any] = exists().where(FixRule.project_id == Project.id)
 _FIND = Statement(
@@ -58,6 +49,9 @@ _FIND_RELEASE = Statement(
         Release.project_id == bindparam("project"), Release.version == bindparam("version")
     )
 )
+_FILE_NAMES = cast("Select[Any]", select(PypiFile.id, PypiFile.filename))
+_FILES = Statement(_FILE_NAMES.where(PypiFile.release_id == bindparam("release")))
+_TARGETS = Statement(select(Job.target_id).where(Job.release_id == bindparam("release")))
 _ADD_PROJECT = Statement(cast("Insert", _insert(Project, "name", "serial").returning(Project.id)))
 _ADD_RELEASE = Statement(cast("Insert", _insert(Release, "project_id", "version").returning(Release.id)))
 _ADD_FILES = Statement(_insert(PypiFile, *_FILE))
@@ -95,16 +89,20 @@ def make(  # noqa: PLR0917 - in the order in which they come to be
 ) -> bool:
     """Make the jobs of a release for these targets: each from an sdist, with a priority.
 
-    False, and nothing is done, where there is a row of the release already.
+    False, and nothing is done, where there is a job of one of them already, or no row of its sdist.
     """
     spelled = project.spelling(version)
-    if session.fast(_FIND_RELEASE, {"project": found.project_id, "version": spelled}):
-        return False
-    release = {"of_project_id": found.project_id, "of_version": spelled}
-    release_id: int = session.fast(_ADD_RELEASE, release)[0][0]
-    sdists = _add_files(
-        session, release_id, project.releases[version], {one.filename for one, _ in builds.values()}
-    )
+    wanted = {sdist.filename for sdist, _ in builds.values()}
+    if here := session.fast(_FIND_RELEASE, {"project": found.project_id, "version": spelled}):
+        ((release_id,),) = here
+        sdists = {name: file_id for file_id, name in session.fast(_FILES, {"release": release_id})}
+        has_jobs = {target_id for (target_id,) in session.fast(_TARGETS, {"release": release_id})}
+        if has_jobs & builds.keys() or wanted - sdists.keys():
+            return False
+    else:
+        release = {"of_project_id": found.project_id, "of_version": spelled}
+        release_id = session.fast(_ADD_RELEASE, release)[0][0]
+        sdists = _add_files(session, release_id, project.releases[version], wanted)
     for target_id, (sdist, priority) in builds.items():
         packages: list[str] = []
         if found.has_rules:

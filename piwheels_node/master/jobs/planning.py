@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, cast
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy import Select, bindparam, func, or_, select
+from sqlalchemy.orm import Session
 
 from piwheels_node.core.builders import BuilderState
 from piwheels_node.core.jobs import EventKind, JobState, Outcome, Priority
@@ -38,6 +39,7 @@ from piwheels_node.master.database.models import (
     Wheel,
 )
 from piwheels_node.master.database.session import working
+from piwheels_node.master.database.statements import Statement
 from piwheels_node.master.jobs import fresh, lanes, queue
 from piwheels_node.master.jobs.plan import (
     Attempt,
@@ -54,6 +56,7 @@ from piwheels_node.master.jobs.plan import (
     urgency,
 )
 from piwheels_node.master.jobs.requests import store_release
+from piwheels_node.master.jobs.rows import is_in
 from piwheels_node.master.pypi.listing import ListedFile, ProjectFiles
 
 NOT_NEEDED = "it is not needed any more"
@@ -155,7 +158,7 @@ def plan_project(  # noqa: PLR0917 - in the order in which they come to be
     newest = _newest(project)
     made = 0
     if here is not None:
-        _look_at_waiting(session, row, project, farm, found)
+        _look_at_waiting(session, row, here.project_id, project, farm, found)
     for version, verdicts in sorted(found.items(), reverse=True):
         builds = {
             farm.targets[target]: (
@@ -221,46 +224,70 @@ def _soon(
     )
 
 
-def _look_at_waiting(
-    session: Session, row: PypiProject | None, project: ProjectFiles, farm: Farm, found: Outlook
+_WAITS = (JobState.READY, JobState.DELAYED, JobState.BLOCKED)
+_JOBS = cast(
+    "Select[Any]",
+    select(Job.id, Job.priority, Release.version, TargetRow.name, PypiFile.filename, PypiFile.uploaded_at)
+    .join(Release, Job.release_id == Release.id)
+    .join(TargetRow, Job.target_id == TargetRow.id)
+    .join(PypiFile, Job.sdist_id == PypiFile.id),
+)
+_WAITING = Statement(
+    _JOBS.where(
+        Release.project_id == bindparam("project"),
+        or_(*(is_in(state) for state in _WAITS)),
+        Job.priority < int(Priority.MISSED),
+    ).order_by(Job.id)
+)
+"""Jobs of a project that nobody has begun and nobody has asked for."""
+
+
+def _look_at_waiting(  # noqa: PLR0917 - as `plan_project`
+    session: Session,
+    row: PypiProject | None,
+    project_id: int,
+    project: ProjectFiles,
+    farm: Farm,
+    found: Outlook,
 ) -> None:
     """Cancel what waits though no job is needed; what is needed is built from the sdist that is best now."""
-    waiting = session.scalars(
-        select(Job)
-        .join(Release, Job.release_id == Release.id)
-        .join(Project, Release.project_id == Project.id)
-        .where(
-            Project.name == project.name,
-            Job.state.in_([JobState.READY, JobState.DELAYED, JobState.BLOCKED]),
-            Job.priority < Priority.MISSED,
-        )
-        .options(joinedload(Job.release), joinedload(Job.target), joinedload(Job.sdist))
-        .order_by(Job.id)
-        .with_for_update(of=Job)
-    ).all()
-    versions = {project.spelling(version): version for version in found}
-    newest = _newest(project)
-    for job in waiting:
-        version, target = versions.get(job.release.version), Target.parse(job.target.name)
-        if version is None or target not in found[version]:
+    waiting = working(session).fast(_WAITING, {"project": project_id})
+    versions = {project.spelling(version): version for version in found} if waiting else {}
+    newest = _newest(project) if waiting else None
+    for job_id, priority, spelled, target_name, sdist, uploaded_at in waiting:
+        version, target = versions.get(spelled), Target.parse(target_name)
+        verdict = found[version].get(target) if version is not None else None
+        if version is None or verdict is None:
             continue
-        verdict = found[version][target]
         if isinstance(verdict, Covered | Refused | Made | Unwanted):
-            queue.cancel(session, job, farm.now, why=NOT_NEEDED)
+            if job := _still_waiting(session, job_id):
+                queue.cancel(session, job, farm.now, why=NOT_NEEDED)
             continue
-        soon = _soon(row, version, job.sdist.uploaded_at, farm, newest)
-        if soon > job.priority:
+        soon = _soon(row, version, uploaded_at, farm, newest)
+        if soon > priority and (job := _still_waiting(session, job_id)):
             queue.record(session, job.id, EventKind.RAISED, farm.now, priority=soon, before=job.priority)
             job.priority = soon
         best = plan(project.releases[version], target, force=farm.scope is Scope.EVERYTHING)
-        if isinstance(best, Build) and best.sdist.filename != job.sdist.filename:
-            release = store_release(session, project, version)
-            session.flush()
-            job.sdist = session.scalars(
-                select(PypiFile).where(
-                    PypiFile.release_id == release.id, PypiFile.filename == best.sdist.filename
-                )
-            ).one()
+        if isinstance(best, Build) and best.sdist.filename != sdist:
+            _build_from(session, _still_waiting(session, job_id), project, version, best.sdist)
+
+
+def _still_waiting(session: Session, job_id: int) -> Job | None:
+    """The job, locked; None where a builder has taken it meanwhile."""
+    job = session.get(Job, job_id, with_for_update=True)
+    return job if job is not None and job.state in _WAITS else None
+
+
+def _build_from(
+    session: Session, job: Job | None, project: ProjectFiles, version: Version, sdist: ListedFile
+) -> None:
+    if job is None:
+        return
+    release = store_release(session, project, version)
+    session.flush()
+    job.sdist = session.scalars(
+        select(PypiFile).where(PypiFile.release_id == release.id, PypiFile.filename == sdist.filename)
+    ).one()
 
 
 def skipped_by(rules: Iterable[SkipRule], version: Version) -> str | None:
