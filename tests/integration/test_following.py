@@ -6,10 +6,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from datetime import timedelta
 
 import httpx
 import pytest
 from click.testing import CliRunner
+from fix_database import NOW
 from fix_master import FarmOfOne
 from sqlalchemy import select
 
@@ -19,8 +21,11 @@ from piwheels_node.core.errors import UsageError
 from piwheels_node.core.jobs import JobState, Outcome
 from piwheels_node.core.settings import PypiSettings
 from piwheels_node.core.targets import Target
-from piwheels_node.master.database.models import PypiProject
+from piwheels_node.master.database.models import PlanNote, PypiProject
+from piwheels_node.master.index.asks import MOST as MOST_ASKS
+from piwheels_node.master.index.asks import Asks
 from piwheels_node.master.index.misses import MOST, Misses, wanted_by
+from piwheels_node.master.pypi import demand
 from piwheels_node.master.running import following as running
 
 X86 = Target.parse("cp311-linux_x86_64-debian12")
@@ -163,6 +168,22 @@ def test_a_master_stops_at_once_though_pypi_hangs(following, living):
 
 
 @pytest.fixture
+def followed_rows(database):
+    """A database that knows some projects, and their rows."""
+
+    def row(name):
+        with database.read() as session:
+            return session.scalars(select(PypiProject).where(PypiProject.name == name)).one()
+
+    def make(*names):
+        rows = [PypiProject(name=name, newest_at=NOW, read_at=NOW) for name in names]
+        database.write(lambda session: session.add_all(rows))
+        return database, row
+
+    return make
+
+
+@pytest.fixture
 def commands(following, living, tmp_path):
     """A master that watches two projects, and what its operator types."""
     living.add("little", "little-1.0.tar.gz")
@@ -229,6 +250,40 @@ def test_a_list_of_the_most_wanted_moves_them_forward(commands, tmp_path):
     farm.until(lambda: "raised" in [event.kind for event in farm.reader.events(other.job_id)])
 
     assert farm.lease().project == "other"
+
+
+def test_what_the_index_is_asked_for_moves_forward(commands, monkeypatch):
+    farm = commands.farm
+    farm.until(lambda: len(farm.reader.jobs(JobState.READY)) == 2)
+    (other,) = [job for job in farm.reader.jobs() if job.project == "other"]
+    for _ in range(5):
+        farm.page("other")
+        farm.page("no-such-project")
+    monkeypatch.setattr(running, "_ASKS_S", 0.0)
+    farm.until(lambda: "raised" in [event.kind for event in farm.reader.events(other.job_id)])
+
+    assert farm.lease().project == "other"
+
+
+def test_counts_of_what_is_asked_for_are_added_up_and_fade(followed_rows):
+    database, row = followed_rows("wanted", "other")
+    for days in (0, 30):
+        demand.add(database, {"wanted": 8, "absent": 7}, NOW + timedelta(days=days))
+
+    assert row("wanted").asks == pytest.approx(4 + 8)
+    assert row("other").asks == 0
+    with database.read() as session:
+        assert session.scalars(select(PlanNote.name)).all() == ["wanted"]
+
+
+def test_so_many_projects_are_counted_and_others_later():
+    asks = Asks()
+    for _ in range(2):
+        for number in range(MOST_ASKS + 10):
+            asks.note(f"p{number}")
+    assert set(asks.take().values()) == {2}
+    asks.note("p")
+    assert asks.take() == {"p": 1}
 
 
 @pytest.mark.parametrize(

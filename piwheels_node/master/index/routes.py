@@ -35,6 +35,7 @@ from piwheels_node.core.errors import NodeError
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Counter, Project, Release, Wheel
 from piwheels_node.master.index.asking import Asking
+from piwheels_node.master.index.asks import Asks
 from piwheels_node.master.index.exchange import Exchange, File, Headers, Receive, Scope, Send
 from piwheels_node.master.index.misses import Misses
 from piwheels_node.master.index.negotiation import (
@@ -87,7 +88,8 @@ class Index:
     """The ASGI application of the hot routes; one per process, used by one event loop.
 
     `instance` is part of every ETag, so that a page of another database is never taken for ours. `is_far`
-    says that the database is a server, so that asking it may take a while. `missed` is told what is not here.
+    says that the database is a server, so that asking it may take a while. `missed` is told what is not here,
+    `asks` what is wanted.
     """
 
     def __init__(
@@ -100,11 +102,13 @@ class Index:
         page_cache_bytes: int,
         is_far: bool = False,
         missed: Misses | None = None,
+        asks: Asks | None = None,
     ) -> None:
         self._database = database
         self._serial = database.lookup(_SERIAL)
         self._asking = Asking(is_far=is_far)
         self._missed = missed
+        self._asks = asks
         self._store = store
         self._instance = instance
         self._cache_control = f"public, max-age={page_max_age_s}".encode()
@@ -159,6 +163,8 @@ class Index:
                 await exchange.not_here()
 
     async def _project(self, exchange: Exchange, name: str) -> None:
+        if self._asks is not None:
+            self._asks.note(name)
         try:
             serial = await self._asking.ask(lambda: self._serial(name=name))
         except NodeError:
@@ -271,6 +277,8 @@ class Index:
         if found is None:
             await exchange.not_here()
             return
+        if self._asks is not None and not parts[1].endswith(".metadata"):
+            self._asks.note(parts[0])
         headers = [
             (b"content-type", found.content_type),
             (b"etag", found.etag.encode()),

@@ -5,7 +5,6 @@
     plan             one target: Covered (PyPI has a wheel for it) | Build (this sdist) | Refused (why)
     plan_release     all targets of a farm: the same, and Made | UnderWay | Failed | Waits | Unwanted,
                      after what became of the jobs that there were
-    urgency          how soon the job of a release is to be done
 
 A release is built once first, on its oldest Python: nine of ten are pure, and one wheel serves all. What that
 wheel is decides what is built next. Where PyPI's own wheels show that a release is compiled, nothing waits.
@@ -16,10 +15,8 @@ Pure functions of what PyPI lists (`listing`), targets and outcomes. This module
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import Enum
 from functools import lru_cache
 
@@ -30,7 +27,7 @@ from packaging.version import InvalidVersion, Version
 
 from piwheels_node.core.errors import NotOnPyPIError
 from piwheels_node.core.failure import FailureReason, Policy
-from piwheels_node.core.jobs import JobState, Priority
+from piwheels_node.core.jobs import JobState
 from piwheels_node.core.targets import Target
 from piwheels_node.master.pypi.listing import ListedFile, ProjectFiles
 
@@ -330,30 +327,6 @@ _OF_TARGET = frozenset(
     }
 )
 """Nothing but another target helps, but that may."""
-
-_NEW_S = 14 * 86400.0
-"""PyPI takes no more files for a release that is older (since July 2026)."""
-
-_MONTH_S = 30 * 86400.0
-
-
-def urgency(
-    uploaded_at: datetime | None, now: datetime, *, popularity: int | None, is_newest: bool, is_pre: bool
-) -> int:
-    """How soon a release is built by itself, as a number for `Priority`: new ones first, popular ones first.
-
-    `popularity` is the project's place in a list of the most wanted, from 1. A new release has RELEASED and
-    up to 50 for popularity; the backlog has up to 49 for its age and up to 50 for popularity, of which
-    versions that are not the newest have half.
-    """
-    liked = 0.0 if popularity is None else max(0.0, 50 - 10 * math.log10(max(popularity, 1)))
-    age_s = math.inf if uploaded_at is None else max(0.0, (now - uploaded_at).total_seconds())
-    if is_pre:
-        liked /= 2
-    if age_s <= _NEW_S:
-        return Priority.RELEASED + int(liked)
-    young = max(0.0, 49 - age_s / _MONTH_S / 2)
-    return Priority.BACKLOG + int((liked if is_newest else liked / 2) + (young / 2 if is_pre else young))
 
 
 @lru_cache(maxsize=65536)

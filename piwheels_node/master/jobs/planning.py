@@ -53,10 +53,10 @@ from piwheels_node.master.jobs.plan import (
     Wanted,
     plan,
     plan_release,
-    urgency,
 )
 from piwheels_node.master.jobs.requests import store_release
 from piwheels_node.master.jobs.rows import is_in
+from piwheels_node.master.jobs.urgency import faded, liking, urgency
 from piwheels_node.master.pypi.listing import ListedFile, ProjectFiles
 
 NOT_NEEDED = "it is not needed any more"
@@ -215,10 +215,11 @@ def _soon(
     farm: Farm,
     newest: Version | None,
 ) -> int:
+    asks = faded(row.asks, row.asks_at, farm.now) if row else 0.0
     return urgency(
         uploaded_at,
         farm.now,
-        popularity=row.popularity if row else None,
+        liked=liking(row.popularity if row else None, asks),
         is_newest=version == newest,
         is_pre=version.is_prerelease,
     )

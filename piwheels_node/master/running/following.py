@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The thread of a master that follows PyPI (`pypi.follow`), and raises requests for what pip missed here.
+"""The thread of a master that follows PyPI (`pypi.follow`).
+
+It raises requests for what pip missed here, too, and keeps how often the index was asked for each project.
 
 It goes on whatever fails, as the loops of `upkeep` do: what is wrong is said once, and tried again. All that
 it has done is in the database, so it may end at any moment; `stop` waits a few seconds for what it is at.
@@ -9,14 +11,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 
 from piwheels_node.core.errors import NodeError, UnavailableError
 from piwheels_node.core.settings import Settings
 from piwheels_node.master.database.engine import Database
+from piwheels_node.master.index.asks import Asks
 from piwheels_node.master.index.misses import Misses
 from piwheels_node.master.jobs.planning import Farm
+from piwheels_node.master.pypi import demand
 from piwheels_node.master.pypi.follow import Follower, make_feed, scope_of
 from piwheels_node.master.pypi.index import PyPI
 from piwheels_node.master.pypi.missed import Requests
@@ -24,6 +29,7 @@ from piwheels_node.master.pypi.missed import Requests
 _STOP_S = 3.0
 _AGAIN_S = 2.0
 _LOOK_S = 1.0
+_ASKS_S = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +48,8 @@ class Following:
         self._pypi = PyPI(mine.index_url, timeout_s=mine.timeout_s, retry_delay_s=0)
         feed = make_feed(mine, self._pypi)
         self.misses = Misses() if feed is not None and mine.misses_per_hour else None
+        self.asks = Asks() if feed is not None else None
+        self._asks_at = time.monotonic()
         self._requests = Requests(
             database, self._pypi, mine.misses_per_hour, knows_all=mine.follow in {"list", "changelog"}
         )
@@ -71,6 +79,7 @@ class Following:
             try:
                 wait_s = min(follower.turn(), _LOOK_S)
                 self._look_at_misses()
+                self._look_at_asks()
             except Exception as error:  # noqa: BLE001 - the boundary of a thread: a later turn may succeed
                 if self._stop.is_set():
                     return
@@ -85,6 +94,11 @@ class Following:
             with self._database.read() as session:
                 farm = Farm.of(session, self._scope, self._now())
             self._requests.raise_for(missed, farm)
+
+    def _look_at_asks(self) -> None:
+        if self.asks is not None and time.monotonic() - self._asks_at > _ASKS_S:
+            self._asks_at = time.monotonic()
+            demand.add(self._database, self.asks.take(), self._now())
 
     def _complain(self, error: Exception) -> None:
         # As in `upkeep`: what an operator is meant to read needs no traceback, and is said once.

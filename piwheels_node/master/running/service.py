@@ -106,6 +106,7 @@ class Master:
                 page_cache_bytes=settings.master.page_cache_bytes,
                 is_far=directory.is_shared(settings),
                 missed=self._following.misses,
+                asks=self._following.asks,
             )
             opened.callback(index.close)
             self.app = _Application(index, self._context)

@@ -26,8 +26,8 @@ from piwheels_node.master.jobs.plan import (
     choose_version,
     plan,
     plan_release,
-    urgency,
 )
+from piwheels_node.master.jobs.urgency import faded, liking, urgency
 from piwheels_node.master.pypi.listing import read_listing
 
 PI = Target.parse("cp313-linux_armv7l-debian13")
@@ -269,7 +269,7 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 def soon(days, popularity=None, *, is_newest=True, is_pre=False):
     at = None if days is None else NOW - timedelta(days=days)
-    return urgency(at, NOW, popularity=popularity, is_newest=is_newest, is_pre=is_pre)
+    return urgency(at, NOW, liked=liking(popularity, 0), is_newest=is_newest, is_pre=is_pre)
 
 
 def test_urgency_is_new_first_popular_first_then_the_young():
@@ -290,3 +290,18 @@ def test_urgency_is_new_first_popular_first_then_the_young():
     assert soon(15, 1) < Priority.RELEASED
     assert soon(100, 10, is_newest=False) < soon(100, 10)
     assert soon(-5) == Priority.RELEASED
+
+
+def test_a_project_is_wanted_as_much_as_the_world_says_or_our_own_index():
+    assert liking(None, 0) == 0
+    assert liking(100, 0) == pytest.approx(liking(None, 999))
+    assert liking(100, 5) == liking(100, 0)
+    assert liking(10**9, 0) == 0
+    assert liking(1, 10**9) == 50
+
+
+def test_what_was_asked_for_long_ago_fades():
+    assert faded(8, None, NOW) == 8
+    assert faded(8, NOW - timedelta(days=30), NOW) == pytest.approx(4)
+    assert faded(8, NOW + timedelta(days=1), NOW) == 8
+    assert faded(8, NOW - timedelta(days=3650), NOW) < 1e-6
