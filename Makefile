@@ -81,9 +81,9 @@ fresh:  ## `make run test` in a fresh clone on a fresh Debian, as root and as a 
 	    FRESH_USER=pi tests/system/fresh-machine $$suite run test; \
 	done
 
-test-armhf:  ## wheels made by the real builder in a Debian for armhf, emulated (root, qemu, mmdebstrap)
+test-armhf: deb .venv/ready  ## the package in a Debian for armhf, emulated: real wheels from real sdists (root, qemu)
 	@tools/apt-packages arch-test bubblewrap mmdebstrap qemu-user-static
-	tests/system/armhf/run
+	tests/system/armhf/run dist/piwheels-node_*_all.deb
 
 deb:  ## the Debian package, built and looked at by lintian in a clean trixie, into dist/ (root, mmdebstrap)
 	@tools/apt-packages mmdebstrap

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What a builder on ARM makes of sdists: run by `make test-armhf` in a Debian for armhf, and nowhere else."""
+"""What the installed package makes of sdists on ARM: run by `make test-armhf` in a Debian for armhf only."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import struct
 import subprocess
@@ -17,6 +18,7 @@ from fix_farm import Farm
 from fix_pypi import HomeMadePyPI
 from sdists import c_extension, make_sdist
 
+import piwheels_node
 from piwheels_node.builder.interpreter import probe
 from piwheels_node.core.errors import PyPIError
 from piwheels_node.core.jobs import JobState
@@ -31,6 +33,15 @@ ARMV6_ONLY = (
     "    return real([*command, '-march=armv6+fp', '-marm', '-nostdlib', '-nostartfiles'], **words)\n"
     "subprocess.run = run\n"
 )
+LINKED = (
+    "import subprocess\n"
+    "real = subprocess.run\n"
+    "def run(command, **words):\n"
+    "    return real([*command, '-Wl,--no-as-needed', '-lstdc++'], **words)\n"
+    "subprocess.run = run\n"
+)
+HOST_MASTER = Path("/host-master")
+"""What `beside-master` tells of a master outside."""
 
 
 class SlowFarm(Farm):
@@ -83,18 +94,25 @@ def test_this_is_a_32_bit_arm():
     assert (target.abi, target.platform, target.release) == ("cp313", "linux_armv7l", "debian13")
 
 
+def test_it_is_the_package_that_is_tested():
+    assert piwheels_node.__file__ == "/usr/lib/python3/dist-packages/piwheels_node/__init__.py"
+
+
 def test_home_made_sdists_become_wheels_for_the_right_arms(armhf_farm, directory):
     farm = armhf_farm
 
     pure = farm.built(farm.build(make_sdist(directory, "plain", "1.0")))
     source = c_extension("_tiny", prelude="#include <stdio.h>\nvoid say(void) { puts(__func__); }")
     native = farm.built(farm.build(make_sdist(directory, "tiny", "1.0", c_source=source)))
+    sdist = make_sdist(directory, "linked", "1.0", c_source=c_extension("_linked"), setup=LINKED)
+    linked = farm.built(farm.build(sdist))
     sdist = make_sdist(directory, "old", "1.0", c_source=c_extension("_old"), setup=ARMV6_ONLY)
     old = farm.built(farm.build(sdist))
 
     assert pure.filename == "plain-1.0-py3-none-any.whl"
     assert native.filename == "tiny-1.0-cp313-cp313-linux_armv7l.whl"
     assert native.libraries == {"libc.so.6": "libc6"}
+    assert linked.libraries == {"libc.so.6": "libc6", "libstdc++.so.6": "libstdc++6"}
     assert old.filename == "old-1.0-cp313-cp313-linux_armv6l.linux_armv7l.whl"
     farm.install("tiny", directory / "installed")
     check = "import _tiny; assert _tiny.answer() == 42"
@@ -124,3 +142,46 @@ def test_a_real_package_becomes_a_wheel(directory):
             check=True,
         )
         assert said.stdout == "armv7l\n"
+
+
+def run(*words, may_fail=False):
+    """Run a command that must succeed; gives what it prints."""
+    done = subprocess.run(list(map(str, words)), check=False, stdout=subprocess.PIPE, text=True)
+    assert may_fail or done.returncode == 0, (words, done.stdout)
+    return done.stdout
+
+
+def ask_outside(project):
+    """Ask the master outside for a project, as soon as it knows of a builder; gives the result."""
+    url = (HOST_MASTER / "url").read_text().strip()
+    ask = ["--master", url, "--key-file", HOST_MASTER / "operator.key"]
+    ask += ["--certificate", HOST_MASTER / "certificate.pem", "--json", project]
+    deadline = time.monotonic() + 300
+    while True:
+        (result,) = json.loads(run("piwheels-node", "build", *ask, may_fail=True))
+        if "no builder has joined" not in (result["message"] or ""):
+            return result
+        assert time.monotonic() < deadline, result
+        time.sleep(1)
+
+
+def test_a_master_elsewhere_gets_a_real_wheel_that_pip_installs_from_it(directory):
+    node, data = "piwheels-node", directory / "builder"
+    url, token = ((HOST_MASTER / name).read_text().strip() for name in ("url", "token"))
+    run(node, "builder", "join", url, token, "--name", "arm", "--data", data)
+    with subprocess.Popen([node, "builder", "run", "--data", data]) as builder:
+        try:
+            built = ask_outside("spidev")
+        finally:
+            builder.terminate()
+    assert builder.returncode == 0
+    assert built["outcome"] == "built", built
+    assert built["wheel"].endswith("-cp313-cp313-linux_armv7l.whl")
+
+    run(node, "pip", "enable", "--data", data)
+    place = directory / "installed"
+    said = run("pip", "install", "--no-deps", "--only-binary", ":all:", "--target", place, "spidev")
+
+    assert f"{url}/files/spidev/" in said
+    check = [sys.executable, "-c", "import spidev; print(spidev.SpiDev.__name__)"]
+    assert subprocess.run(check, cwd=place, capture_output=True, text=True, check=True).stdout == "SpiDev\n"
