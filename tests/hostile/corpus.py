@@ -149,16 +149,18 @@ _PROCESSES = (
     ),
     Hostile(
         "tracer",
-        "attaches to every process that it can see, the sandbox's first among them",
+        "attaches to every process, those that it can see and those that may run beside its sandbox",
         None,
         "import ctypes, os\n"
         "libc = ctypes.CDLL(None, use_errno=True)\n"
         "child = os.fork()\n"
         "if child == 0:\n"
-        "    for number in map(int, filter(str.isdigit, os.listdir('/proc'))):\n"
-        "        print('attached', libc.ptrace(0x4206, number, 0, 0), 'to', number, ctypes.get_errno())\n"
+        "    seen = set(map(int, filter(str.isdigit, os.listdir('/proc'))))\n"
+        "    held = {number for number in range(1, 70000) if libc.ptrace(0x4206, number, 0, 0) == 0}\n"
+        "    print('attached to', sorted(held), 'of', sorted(seen), 'and', len(held - seen), 'others')\n"
         "    os._exit(0)\n"
         "os.waitpid(child, 0)\n",
+        logged=("of [1, 2, 3] and 0 others",),
     ),
 )
 

@@ -7,7 +7,10 @@ With control groups (where some were delegated to us, or nobody manages those th
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,12 +18,27 @@ from pathlib import Path
 
 import pytest
 from corpus import CORPUS, LIMITS, Hostile
+from fix_builder import wait_until
 from fix_builds import Builds, control_groups
 from fix_pypi import HomeMadePyPI
 from sdists import c_extension, make_sdist
 
-from piwheels_node.builder.confine.processes import Family
+from piwheels_node.builder.confine.processes import Family, read
 from piwheels_node.core.failure import FailureReason
+
+_OUTSIDE = ("/tmp/big", "/tmp/bin", "/tmp/0", "/dev/shm/big", "/var/lib/evil", "/build")
+"""Where some of them write: there must be nothing of it outside."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _foster_parent():
+    """Whatever escapes from a sandbox, and loses its parent, becomes our child, and so is seen below."""
+    libc = ctypes.CDLL(None)
+    assert libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    yield
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 @pytest.fixture(scope="module", params=["cgroup", "none"])
@@ -51,17 +69,28 @@ class Host:
             *(f"{path} {_about(path)}" for path in sorted(outside.rglob("*"))),
             *(f"{path} {_about(path)}" for path in sorted((root / "etc").iterdir())),
             *sorted(map(str, (root / "builds").iterdir())),
+            *filter(os.path.lexists, _OUTSIDE),
             *sorted(map(str, builds.workshop.rooms.memory.iterdir() if builds.workshop.rooms.memory else ())),
         ]
         self.mounts = [
             line for line in Path("/proc/self/mountinfo").read_text().splitlines() if _ours(line, root)
         ]
-        family = Family(os.getpid())
-        self.processes = sorted(family.numbers())
-        family.close()
+        self.processes = processes()
         self.groups = (
             sorted(path.name for path in builds.group.iterdir() if path.is_dir()) if builds.group else []
         )
+
+
+def processes() -> list[int]:
+    """All that descend from us and have not ended."""
+    family = Family(os.getpid())
+    found = [number for number in family.numbers() if not _has_ended(number)]
+    family.close()
+    return sorted(found)
+
+
+def _has_ended(number: int) -> bool:
+    return read(f"/proc/{number}/stat").rpartition(b")")[2].split()[:1] in ([], [b"Z"], [b"X"])
 
 
 def _ours(mount: str, root: Path) -> bool:
@@ -101,10 +130,10 @@ def test_every_hostile_package_ends_with_its_reason_and_the_host_is_as_it_was(
     assert all(text in done.log for text in hostile.logged)
     assert not any(text in done.log for text in hostile.not_logged)
     assert not any(ord(one) < 32 for one in done.record.evidence or "")
+    wait_until(lambda: processes() == before.processes, within_s=10)
     after = Host(confined, outside)
     assert after.files == before.files
     assert after.mounts == before.mounts
-    assert after.processes == before.processes
     assert after.groups == before.groups
 
 
@@ -128,7 +157,20 @@ def test_no_limit_is_overrun_by_much(confined, tmp_path):
     assert time.monotonic() - began < 10
 
 
-def test_the_corpus_has_every_name_once():
+def test_what_escapes_from_its_parents_is_seen():
+    before = processes()
+    command = "(sleep 600 >/dev/null & echo $!)"
+    stray = int(subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, check=True).stdout)
+
+    try:
+        assert processes() == sorted([*before, stray])
+    finally:
+        os.kill(stray, signal.SIGKILL)
+        os.waitpid(stray, 0)
+
+
+def test_the_corpus_has_every_name_once_and_a_line_on_each():
     names = [one.name for one in CORPUS]
 
     assert len(set(names)) == len(names)
+    assert not [one.name for one in CORPUS if not one.tries or "\n" in one.tries]
