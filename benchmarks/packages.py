@@ -14,7 +14,7 @@ QUICK_C = ("spidev", "RPi.GPIO", "netifaces", "smbus")
 
 PURE = (
     *QUICK_PURE,
-    *("flask", "rich", "pygments", "python-dateutil", "gpiozero", "urllib3", "certifi", "hatchling", "pytz"),
+    *("flask", "rich", "pygments", "python-dateutil", "gpiozero", "urllib3", "jinja2", "hatchling", "pytz"),
     "more-itertools",
 )
 C = (*QUICK_C, "markupsafe", "msgpack", "psutil", "wrapt", "simplejson", "bitarray")
