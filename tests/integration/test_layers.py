@@ -190,6 +190,37 @@ def test_the_owner_of_a_library_in_a_layer_is_its_package(layered):
         assert layers.owners(["libtiny.so.1", "libc.so.6", "../usr"]) == {"libtiny.so.1": "libtiny1"}
 
 
+def test_what_a_package_makes_by_alternatives_is_there_where_the_root_has_nothing(
+    tmp_path, layered, apt_archive
+):
+    apt_archive.add(
+        "blasty-dev",
+        {"usr/include/blasty-pthread/blasty.h": "#define BLASTY 7\n", "usr/bin/cc.blasty": "#!/bin/false\n"},
+        postinst="update-alternatives --install /usr/include/blasty.h blasty.h \\\n"
+        "  /usr/include/blasty-pthread/blasty.h 100 \\\n"
+        "  --slave /usr/share/man/man3/blasty.3.gz blasty.3.gz /usr/share/man/man3/blasty-p.3.gz\n"
+        "update-alternatives --install /usr/bin/cc cc /usr/bin/cc.blasty 1000\n",
+    )
+    source = c_extension("_needy", prelude="#include <blasty.h>\n#if BLASTY != 7\n#error another\n#endif")
+
+    done = layered.build(make_sdist(tmp_path, "needy", "1.0", c_source=source), packages=["blasty-dev"])
+
+    assert done.wheel, done.log
+    assert not Path("/piwheels-node-postinst-ran").exists()
+
+
+def test_the_owner_of_a_library_that_is_an_alternative_is_its_package(layered, apt_archive):
+    place = f"usr/lib/{os.uname().machine}-linux-gnu"
+    apt_archive.add(
+        "libblasty0",
+        {f"{place}/blasty/libblasty.so.0": "a library"},
+        postinst=f"update-alternatives --install /{place}/libblasty.so.0 blasty"
+        f" /{place}/blasty/libblasty.so.0 10\n",
+    )
+    with layered.workshop.lay(["libblasty0"], Halt()) as layers:
+        assert layers.owners(["libblasty.so.0"]) == {"libblasty.so.0": "libblasty0"}
+
+
 def test_a_builder_that_must_not_add_packages_does_not(tmp_path, layered):
     layered.workshop.why_no_layers = "builder.layers is off"
     done = layered.build(make_sdist(tmp_path, "tiny", "1.0"), packages=["libtiny-dev"])

@@ -33,14 +33,18 @@ class AptArchive:
         self._stanzas: dict[str, str] = {}
         self._write()
 
-    def add(self, name, files=(), version="1.0", *, depends="", members=(), conflicts=""):
-        """A package of some files, by path; `members` are put into its archive of files as they are."""
+    def add(self, name, files=(), version="1.0", *, depends="", members=(), conflicts="", postinst=""):
+        """A package of some files, by path; `members` are put into its archive of files as they are.
+
+        `postinst` is what its script does besides telling that it was run.
+        """
         control = f"Package: {name}\nVersion: {version}\nArchitecture: {self.arch}\nMaintainer: t <t@t>\n"
         control += f"Depends: {depends}\n" if depends else ""
         control += f"Conflicts: {conflicts}\n" if conflicts else ""
         control += "Description: made by a test\n"
         held = [(tarfile.TarInfo("./control"), control.encode())]
-        held.append((_executable("./postinst"), b"#!/bin/sh\ntouch /piwheels-node-postinst-ran\n"))
+        script = f"#!/bin/sh\ntouch /piwheels-node-postinst-ran\n{postinst}"
+        held.append((_executable("./postinst"), script.encode()))
         data = [(tarfile.TarInfo(f"./{path}"), _bytes(content)) for path, content in dict(files).items()]
         for info, _ in data:
             info.mode = 0o755 if "bin/" in info.name else 0o644

@@ -7,9 +7,10 @@ Each package is an entry of its own, named by the SHA-256 of its .deb: `SHA256/t
 environment, shared by all builds that want it, and evicted when it was not used for long. A build's layers
 are the directories of its packages, one over the other (`view.py`), read-only.
 
-No maintainer script runs. So there is nothing that such scripts make: alternatives (`cc` comes from the root,
-not from a layer), caches, accounts, services. What a build needs of a package are headers, libraries,
-pkg-config files and programs, and those are files.
+No maintainer script runs. So there is nothing that such scripts make: caches, accounts, services. What a
+build needs of a package are headers, libraries, pkg-config files and programs, and those are files; or links
+by update-alternatives, which are read from the script (`alternatives.py`). They are laid *under* the root,
+since `cc` is what it has chosen.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from piwheels_node.builder.caches.seal import is_intact, seal
 from piwheels_node.builder.caches.shelves import Held, Shelf
 from piwheels_node.builder.files import remove_tree, sha256_of
 from piwheels_node.builder.halt import Halt
+from piwheels_node.builder.roots.alternatives import lay_alternatives
 from piwheels_node.builder.roots.apt import Apt, Package
 from piwheels_node.builder.roots.tree import Tree
 from piwheels_node.builder.roots.unpack import unpack_package
@@ -34,10 +36,10 @@ from piwheels_node.builder.roots.view import View, view
 from piwheels_node.core.errors import BuildError
 from piwheels_node.core.failure import FailureReason
 
-_TREE, _SEAL, _PART = "tree", "seal.json", ".part-"
+_TREE, _SEAL, _PART, _ALTERNATIVES = "tree", "seal.json", ".part-", "alternatives"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_MOST_PACKAGES = 300
-"""An overlay may have 500 directories (OVL_MAX_STACK)."""
+_MOST_PACKAGES = 240
+"""An overlay may have 500 directories (OVL_MAX_STACK), and a package may have two."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Layer:
     def usr(self) -> Path:
         """What of it is laid over the root's `/usr`."""
         return self.path / "usr"
+
+    @property
+    def alternatives(self) -> Path:
+        """What of it is laid under the root's `/usr`."""
+        return self.path / _ALTERNATIVES / "usr"
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,9 @@ class Layers:
         wanted = [soname for soname in sonames if "/" not in soname and soname not in {".", ".."}]
         owners: dict[str, str] = {}
         for layer in self.layers:
-            below = layer.usr / "lib"
-            places = [below, *(place for place in sorted(below.glob("*-linux-*")) if place.is_dir())]
+            places: list[Path] = []
+            for below in (layer.usr / "lib", layer.alternatives / "lib"):
+                places += [below, *(place for place in sorted(below.glob("*-linux-*")) if place.is_dir())]
             for soname in wanted:
                 if any(os.path.lexists(place / soname) for place in places):
                     owners.setdefault(soname, layer.package.name)
@@ -113,8 +121,9 @@ class LayerStore:
             if not held:
                 yield NO_LAYERS  # the root has them all
                 return
-            directories = [layer.usr for layer in held]
-            shown = closing.enter_context(view([*directories, self.tree.usr], self.views))
+            over = [layer.usr for layer in held]
+            under = [layer.alternatives for layer in held if layer.alternatives.is_dir()]
+            shown = closing.enter_context(view([*over, self.tree.usr, *under], self.views))
             yield Layers(tuple(held), shown)
 
     def _obtain(self, names: Sequence[str], halt: Halt, closing: ExitStack) -> list[Layer]:
@@ -180,6 +189,7 @@ class LayerStore:
         part = Path(tempfile.mkdtemp(prefix=_PART, dir=entry))
         try:
             unpack_package(archive, part, halt)
+            lay_alternatives(archive, part, part / _ALTERNATIVES)
             part.chmod(0o755)
             seal(part, entry / _SEAL)
             part.rename(entry / _TREE)

@@ -100,6 +100,12 @@ def link_tops(directory: Path) -> None:
             (directory / name).symlink_to(f"usr/{name}")
 
 
+def add_link(directory: Path, name: str, target: str) -> None:
+    """Make one more link below `directory`, by the rules for a package's own; raises BuildError."""
+    place = _Place(directory, _parts(name.lstrip("/")))
+    place.point(target)
+
+
 def unsafe(what: str) -> BuildError:
     """The error for a package that is not what a package should be."""
     return BuildError(FailureReason.LAYER_FAILED, what)
@@ -147,16 +153,20 @@ class _Place:
             if not stat.S_ISDIR(os.lstat(self.path).st_mode):
                 raise unsafe(f"a directory has the name of a file: {self.path.relative_to(self.directory)}")
         elif member.issym():
-            if not 0 < len(os.fsencode(member.linkname)) <= _PATH_BYTES:
-                raise unsafe(f"a link is too long: {member.name[:200]}")
-            self._clear()
-            self.path.symlink_to(member.linkname)
+            self.point(member.linkname)
         elif member.islnk():
             self._link(member)
         elif member.isreg():
             self._copy(archive, member)
         else:  # to an overlay, a device can also say that a file of the root is not there
             raise unsafe(f"it has a device: {member.name[:200]}")
+
+    def point(self, target: str) -> None:
+        """Put a link there."""
+        if not 0 < len(os.fsencode(target)) <= _PATH_BYTES:
+            raise unsafe(f"a link is too long: {self.path.relative_to(self.directory)}")
+        self._clear()
+        self.path.symlink_to(target)
 
     def _copy(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         source = archive.extractfile(member)
