@@ -43,11 +43,12 @@ run: apt-run .venv/ready  ## build real packages from source, publish them, inst
 
 test: lint test-newest test-trixie  ## lint, then all tests, with the newest and with trixie's versions
 
-lint: .venv/ready  ## ruff, mypy, import-linter
+lint: .venv/ready  ## ruff, mypy, import-linter, names of test files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/one_name.py
 
 format: .venv/ready  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
