@@ -5,9 +5,9 @@
     benchmarks/fleet.py --builders 500 --idle
 
 Builders are light clients of the real API over real connections; masters are processes of their own. Job
-lengths are those of a real farm times `--scale`. Builders are killed, connections cut, reports sent twice,
-and, of several masters, one is killed now and then. When all jobs have ended the account is made
-(`simulator.account`): exit code 1 where it does not close.
+lengths are those of a real farm times `--scale`. Builders are killed, connections cut, reports sent twice, a
+person pauses builders and cancels jobs, and, of several masters, one is killed now and then. When all jobs
+have ended the account is made (`simulator.account`): exit code 1 where it does not close.
 
 `--idle` measures what a farm costs that has long jobs in hand, and one that waits for jobs.
 """
@@ -33,7 +33,7 @@ import uvloop
 from simulator import account
 from simulator.builder import Shared, SimulatedBuilder
 from simulator.faults import Faults
-from simulator.fill import builder_name, fill
+from simulator.fill import Keys, builder_name, fill
 from simulator.masters import Load, MasterProcess, family_cpu_s
 from simulator.wire import Figures, Link, LinkError
 from simulator.world import World
@@ -50,6 +50,7 @@ class Farm:
 
     data: Path
     database: str
+    keys: Keys
     masters: list[MasterProcess]
     cluster: Any = None
     "PostgreSQL, where there is one (`postgres.Cluster` of the tests)."
@@ -101,10 +102,10 @@ def main() -> None:
         )
         return
     world = World(options.seed, options.jobs, options.scale, options.failures)
-    with farm_of(options, world) as (farm, keys):
+    with farm_of(options, world) as farm:
         shared = shared_by(options, world, farm)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            run = runner.run(drive(farm, shared, keys, options))
+            run = runner.run(drive(farm, shared, options))
         made = account.close(
             farm.database, farm.data, options.jobs, shared.ledger, master=str(farm.masters[0].address)
         )
@@ -119,16 +120,17 @@ def main() -> None:
 def _live_only(options: argparse.Namespace, jobs: int) -> dict[str, Any]:
     """Figures of a farm whose builders have jobs of hours in hand, or none at all where there are no jobs."""
     world = World(options.seed, jobs, scale=3600.0, failures=0.0)
-    with farm_of(options, world) as (farm, keys):
+    with farm_of(options, world) as farm:
         shared = shared_by(options, world, farm)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_idle(farm, shared, keys, options.seconds))
+            return runner.run(_idle(farm, shared, options.seconds))
 
 
 def shared_by(options: argparse.Namespace, world: World, farm: Farm) -> Shared:
     """What the builders of a run have in common."""
     addresses = [master.address for master in farm.masters]
-    return Shared(world, Faults().times(options.faults), addresses, options.lease, options.poll)
+    faults = Faults().times(options.faults)
+    return Shared(world, faults, addresses, options.lease, options.poll, farm.keys.operator)
 
 
 def options_of(words: list[str]) -> argparse.Namespace:
@@ -168,7 +170,7 @@ def options_of(words: list[str]) -> argparse.Namespace:
 
 
 @contextmanager
-def farm_of(options: argparse.Namespace, world: World) -> Iterator[tuple[Farm, list[str]]]:
+def farm_of(options: argparse.Namespace, world: World) -> Iterator[Farm]:
     """Masters that run on a database that is filled."""
     with ExitStack() as stack:
         where = Path(
@@ -186,7 +188,7 @@ def farm_of(options: argparse.Namespace, world: World) -> Iterator[tuple[Farm, l
 
             cluster = stack.enter_context(Cluster(where / "cluster", fsync=True))
             database = cluster.create_database("fleet")
-        keys = fill(database, data, world, options.builders).builders
+        keys = fill(database, data, world, options.builders)
         settings = {
             "master.lease_s": str(options.lease),
             "master.retry_delay_s": str(options.lease / 10),
@@ -198,17 +200,14 @@ def farm_of(options: argparse.Namespace, world: World) -> Iterator[tuple[Farm, l
         for master in masters:
             stack.callback(master.stop)
             master.start()
-        yield Farm(data, database, masters, cluster), keys
+        yield Farm(data, database, keys, masters, cluster)
 
 
-async def drive(farm: Farm, shared: Shared, keys: list[str], options: argparse.Namespace) -> Run:
+async def drive(farm: Farm, shared: Shared, options: argparse.Namespace) -> Run:
     """Let the fleet build until all jobs have ended, or the time is over."""
     run = Run()
     began, database_began, own_began = farm.load(), farm.database_load(), time.process_time()
-    builders = [
-        SimulatedBuilder(number, builder_name(number), key, shared) for number, key in enumerate(keys, 1)
-    ]
-    tasks = [asyncio.create_task(builder.run()) for builder in builders]
+    tasks = [asyncio.create_task(builder.run()) for builder in _builders(farm, shared)]
     if len(farm.masters) > 1:
         chance = random.Random(options.seed)
         tasks.append(asyncio.create_task(_kill_masters(farm.masters, options.kill_every, chance)))
@@ -220,6 +219,8 @@ async def drive(farm: Farm, shared: Shared, keys: list[str], options: argparse.N
         run.database_cpu = farm.database_load().share_since(database_began)
         run.own_cpu = (time.process_time() - own_began) / run.seconds
         await asyncio.sleep(_GRACE_S)  # what is being answered is heard
+        shared.over.set()
+        await asyncio.gather(*shared.visits)
         await _end(tasks)
     run.memory_bytes = max(master.peak_bytes for master in farm.masters)
     run.deadlocks = farm.deadlocks()
@@ -266,11 +267,9 @@ async def _kill_masters(masters: list[MasterProcess], every_s: float, chance: ra
         await asyncio.to_thread(victim.start)
 
 
-async def _idle(farm: Farm, shared: Shared, keys: list[str], seconds: float) -> dict[str, Any]:
+async def _idle(farm: Farm, shared: Shared, seconds: float) -> dict[str, Any]:
     empty_bytes = farm.masters[0].look()
-    builders = [
-        SimulatedBuilder(number, builder_name(number), key, shared) for number, key in enumerate(keys, 1)
-    ]
+    builders = _builders(farm, shared)
     tasks: list[asyncio.Task[None]] = []
     try:
         for builder in builders:  # not all at one moment: machines of a farm do not keep step
@@ -296,6 +295,14 @@ async def _idle(farm: Farm, shared: Shared, keys: list[str], seconds: float) -> 
         }
     finally:
         await _end(tasks)
+
+
+def _builders(farm: Farm, shared: Shared) -> list[SimulatedBuilder]:
+    """The fleet, not yet at work."""
+    return [
+        SimulatedBuilder(number, builder_name(number), key, shared)
+        for number, key in enumerate(farm.keys.builders, 1)
+    ]
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

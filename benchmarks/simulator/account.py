@@ -7,6 +7,7 @@
     index       lists each wheel, and nothing else
     counter     equals what is counted
     ledger      what a builder was told is true; nothing was built twice; nobody was told what must not be
+    person      what was cancelled is cancelled, and nothing else; who was paused runs again
 
 Each check gives complaints; no complaint from any is what closes the account.
 """
@@ -27,6 +28,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from piwheels_node.core.builders import Mode
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import EventKind, JobState, Outcome
 from piwheels_node.master.database.engine import Database
@@ -63,6 +65,9 @@ _STORY: dict[tuple[str, EventKind], str] = {
     (_LOST, EventKind.QUARANTINED): _ENDED,
     (_HELD, EventKind.BUILT): _ENDED,
     (_HELD, EventKind.FAILED): _ENDED,
+    (_WAITING, EventKind.CANCELLED): _ENDED,
+    (_DELAYED, EventKind.CANCELLED): _ENDED,
+    (_HELD, EventKind.CANCELLED): _ENDED,
 }
 """What may follow what: where a job stands, an event, and where it stands then."""
 
@@ -71,6 +76,7 @@ _END = {
     JobState.BUILT: EventKind.BUILT,
     JobState.FAILED: EventKind.FAILED,
     JobState.QUARANTINED: EventKind.QUARANTINED,
+    JobState.CANCELLED: EventKind.CANCELLED,
 }
 
 
@@ -97,6 +103,9 @@ class Rows:
     events: dict[int, list[Event]]
     counters: dict[str, int]
     builders: dict[int, str]
+    halted: list[str]
+    "Builders that were told to stand still."
+
     projects: dict[int, str]
     "Names by the number of a release."
 
@@ -116,6 +125,7 @@ class Rows:
             events=events,
             counters={row.name: row.value for row in session.scalars(select(Counter))},
             builders={row.id: row.name for row in session.scalars(select(Builder))},
+            halted=list(session.scalars(select(Builder.name).where(Builder.mode != Mode.RUN))),
             projects={row.id: row.name for row in session.execute(named)},
         )
 
@@ -132,6 +142,7 @@ def close(url: str, data: Path, jobs: int, ledger: Ledger, *, master: str) -> Ac
         *_index(rows, master),
         *_counters(rows),
         *_told(rows, ledger),
+        *_people(rows, ledger),
         *_logs(rows, ledger, master),
         *(f"{count} times: {what}" for what, count in ledger.wrong.items()),
     ]
@@ -184,7 +195,7 @@ def _builds(rows: Rows) -> Iterator[str]:
             yield f"job {job.id} is {job.state.value}, with {len(built)} builds that built"
         if any(with_wheel[build.id] != 1 for build in built):
             yield f"job {job.id} was built, and has not one wheel"
-        if job.state is not JobState.BUILT and job.state in _END and not builds:
+        if job.state in {JobState.FAILED, JobState.QUARANTINED} and not builds:
             yield f"job {job.id} is {job.state.value}, and nobody has tried"
         kinds = Tally(event.kind for event in rows.events[job.id])
         lost = sum(build.reason is FailureReason.BUILDER_LOST for build in builds)
@@ -274,6 +285,17 @@ def _told(rows: Rows, ledger: Ledger) -> Iterator[str]:
             yield f"{where}: {wheel.filename} is published, and the builder was told '{attempt.told}'"
         if attempt.told == "failed" and not _has_failed(rows, attempt):
             yield f"{where}: was told that its build failed, and there is none"
+
+
+def _people(rows: Rows, ledger: Ledger) -> Iterator[str]:
+    """What a person has cancelled is cancelled, and nothing else; who was paused runs again."""
+    cancelled = {job.id for job in rows.jobs.values() if job.state is JobState.CANCELLED}
+    for job_id in sorted(cancelled - ledger.cancelled):
+        yield f"job {job_id} is cancelled, and nobody has cancelled it"
+    for job_id in sorted(ledger.cancelled - cancelled):
+        yield f"job {job_id} was cancelled, and is {rows.jobs[job_id].state.value}"
+    for name in rows.halted:
+        yield f"{name} does not run, and was told to"
 
 
 def _has_failed(rows: Rows, attempt: Attempt) -> bool:

@@ -27,6 +27,7 @@ from piwheels_node.core.messages import (
 )
 from piwheels_node.core.wheels import free_filename
 from simulator.ledger import Attempt
+from simulator.people import cancel, pause_a_while
 from simulator.wire import Answer, Cut, Link, LinkError
 from simulator.world import make_wheel, wheel_filename
 
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 _TRIES = 30
 _AGAIN_S = 0.05
+_THIS_ONE = 0.7
+"""In what share of the cases a person cancels the very job that is being built."""
+
 _ENVIRONMENT = BuildEnvironment(environment_id="fleet", python="3.13.5", release="debian13")
 
 
@@ -83,6 +87,7 @@ class Assignment:
         if builder.meets("refused"):
             await self._refuse()
             return
+        self._have_visitors()
         if builder.meets("killed"):
             await asyncio.sleep(self._nature.length_s * builder.chance.random())
             await _end(companion)
@@ -97,6 +102,17 @@ class Assignment:
             self._attempt.told = "handed-back"
             return
         await self._hand_in()
+
+    def _have_visitors(self) -> None:
+        """A person may interfere, at some moment of the build or just after it."""
+        builder, shared = self._builder, self._shared
+        after_s = self._nature.length_s * builder.chance.uniform(0.0, 1.2)
+        if builder.meets("paused"):
+            shared.visit(pause_a_while(builder, after_s))
+        if builder.meets("cancelled"):
+            this_one = builder.chance.random() < _THIS_ONE
+            job_id = self._lease.job_id if this_one else shared.world.any_job(builder.chance)
+            shared.visit(cancel(builder, job_id, after_s))
 
     async def _build(self) -> None:
         self._step = Step.BUILD
@@ -253,9 +269,10 @@ class Assignment:
             where = f"{what.partition('?')[0]} {answer.status} {answer.code}"
             self._shared.ledger.is_wrong(where, answer.body.decode(errors="replace")[:200])
             return
-        known = self._ending or self._lease.job_id in self._builder.skip
+        job_id = self._lease.job_id
+        known = self._ending or job_id in self._builder.skip or job_id in self._shared.ledger.unwanted
         if not known and time.monotonic() < self._attempt.alive_until:
-            self._shared.ledger.is_wrong("a lease was lost that was kept alive", f"job {self._lease.job_id}")
+            self._shared.ledger.is_wrong("a lease was lost that was kept alive", f"job {job_id}")
         raise _LostError
 
     async def _pester(self) -> None:

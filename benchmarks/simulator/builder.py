@@ -17,7 +17,7 @@ import json
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -53,10 +53,21 @@ class Shared:
     addresses: Sequence[Address]
     lease_s: float
     poll_s: float = 20.0
+    operator_key: str = ""
     ledger: Ledger = field(default_factory=Ledger)
     figures: Figures = field(default_factory=Figures)
     recent: deque[Attempt] = field(default_factory=lambda: deque(maxlen=_RECENT))
     "The newest leases of all builders: what one builder should not be able to touch of another's."
+
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    "The fleet has done what it was to do."
+
+    visits: set[asyncio.Task[None]] = field(default_factory=set)
+    "What the person at the farm is doing."
+
+    def visit(self, deed: Coroutine[None, None, None]) -> None:
+        """Let the person at the farm do something beside the builders."""
+        self.visits.add(asyncio.create_task(deed))
 
 
 class SimulatedBuilder:
@@ -68,6 +79,10 @@ class SimulatedBuilder:
         self.chance = random.Random(f"{shared.world.seed}/{name}")
         self.mode = Mode.RUN
         self.skip: frozenset[int] = frozenset()
+        self.is_paused = False
+        "A person has paused it, or is about to, and has not let it run again."
+
+        self._key = key
         self._serial = -1
         self.work, self.pulse, self.orders = (
             Link(shared.addresses, shared.figures, key, first=number) for _ in range(3)
@@ -90,6 +105,12 @@ class SimulatedBuilder:
                 for link in (self.work, self.pulse, self.orders):
                     link.abort()
             await asyncio.sleep(self.chance.uniform(0.05, 1.5) * self.shared.lease_s)
+
+    def another_link(self) -> Link:
+        """One more connection of this builder's."""
+        link = Link(self.shared.addresses, self.shared.figures, self._key)
+        link.session = self.work.session
+        return link
 
     def meets(self, fault: str) -> bool:
         """Draw whether this fault comes now, and note it."""
@@ -145,6 +166,10 @@ class SimulatedBuilder:
                 raise LinkError(f"{kind}: the lease is over")
             cut = None
             await asyncio.sleep(pause_s * self.chance.uniform(0.5, 1.0))
+
+    async def ask_for_job(self, link: Link, wait_s: float) -> Answer:
+        """Ask for a job, and wait so long for it."""
+        return await self.ask(link, "lease", "/lease", self._wish(wait_s), wait_s=wait_s + 30)
 
     async def _live(self) -> None:
         session = f"{self.chance.getrandbits(128):032x}"
@@ -206,14 +231,12 @@ class SimulatedBuilder:
         self._serial, self.mode, self.skip = orders.serial, orders.mode, frozenset(orders.skip)
 
     async def _lease(self) -> Lease | None:
-        asked = LeaseRequest(
-            targets=self._offer, wait_s=self.shared.poll_s, memory_bytes=self._memory_bytes
-        ).model_dump_json()
         if self.meets("lease_lost"):
+            asked = self._wish(self.shared.poll_s).encode()
             with contextlib.suppress(LinkError):
-                await self.work.call("lease", "POST", "/api/v1/lease", asked.encode(), cut=Cut.ANSWER)
+                await self.work.call("lease", "POST", "/api/v1/lease", asked, cut=Cut.ANSWER)
             return None
-        answer = await self.ask(self.work, "lease", "/lease", asked, wait_s=self.shared.poll_s + 30)
+        answer = await self.ask_for_job(self.work, self.shared.poll_s)
         if answer.status == 204:  # noqa: PLR2004 - no content: there is no job
             return None
         if not answer.ok:
@@ -221,3 +244,7 @@ class SimulatedBuilder:
             await asyncio.sleep(1)
             return None
         return Lease.model_validate_json(answer.body)
+
+    def _wish(self, wait_s: float) -> str:
+        wish = LeaseRequest(targets=self._offer, wait_s=wait_s, memory_bytes=self._memory_bytes)
+        return wish.model_dump_json()

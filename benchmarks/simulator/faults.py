@@ -56,6 +56,12 @@ class Faults:
     handed_back: float = 0.02
     "The builder gives the job back unfinished."
 
+    paused: float = 0.03
+    "A person pauses the builder in the middle of a build, and lets it run again after up to two leases."
+
+    cancelled: float = 0.03
+    "A person cancels this job or any other, whether it waits, is being built or has ended."
+
     def times(self, factor: float) -> Faults:
         """All shares that much larger; 0: nothing ever goes wrong."""
         return Faults(**{key: min(1.0, share * factor) for key, share in dataclasses.asdict(self).items()})

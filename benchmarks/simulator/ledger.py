@@ -40,6 +40,12 @@ class Ledger:
     met: Counter[str] = field(default_factory=Counter)
     "How often each fault was played."
 
+    unwanted: set[int] = field(default_factory=set)
+    "Jobs that a person has tried to cancel: the lease may be gone at any time."
+
+    cancelled: set[int] = field(default_factory=set)
+    "Jobs of which the master said that they are cancelled."
+
     wrong: Counter[str] = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
 

@@ -45,6 +45,10 @@ class World:
         """The project and version of a release."""
         return f"fleet-{number // 4:05d}", f"1.{number % 4}"
 
+    def any_job(self, chance: random.Random) -> int:
+        """The number of some job."""
+        return chance.randint(1, self.jobs)
+
     def targets_of(self, number: int) -> tuple[str, ...]:
         """Which targets a release is built for: one, or two for a few, whose wheels then have one name."""
         first = number % len(TARGETS)

@@ -43,8 +43,9 @@ def test_a_fleet_with_faults_loses_nothing_and_doubles_nothing(engine):
 
     assert results["complaints"] == [], results["examples"]
     assert results["closes"]
-    assert sum(results["account"].get(state, 0) for state in ("built", "failed")) >= 90
+    assert sum(results["account"].get(state, 0) for state in ("built", "failed", "cancelled")) >= 90
     assert len(results["faults"]) >= 10
+    assert {"paused", "cancelled"} <= results["faults"].keys()
 
 
 def test_three_masters_of_which_one_is_killed_now_and_then_lose_nothing():
@@ -61,9 +62,9 @@ def settled():
     """A fleet without faults that has ended; its master still runs."""
     options = fleet.options_of(["--builders", "4", "--jobs", "24", "--scale", "0.002", "--poll", "1"])
     world = World(options.seed, options.jobs, options.scale)
-    with fleet.farm_of(options, world) as (farm, keys):
+    with fleet.farm_of(options, world) as farm:
         shared = fleet.shared_by(options, world, farm)
-        run = asyncio.run(fleet.drive(farm, shared, keys, options))
+        run = asyncio.run(fleet.drive(farm, shared, options))
         assert run.in_time, run.ended
         yield farm, shared.ledger
 
@@ -119,12 +120,26 @@ def test_the_account_of_a_farm_without_harm_closes(copy):
             "insert into counter (name, value) values ('jobs.ready.3000', 1)",
             "the counter jobs.ready.3000 is 1",
         ),
+        (f"update job set state = 'cancelled' where id = {BUILT_JOB}", "nobody has cancelled it"),
+        ("update builder set mode = 'pause' where id = 2", "pi-0002 does not run"),
     ],
 )
 def test_an_account_with_something_wrong_does_not_close(copy, harm, complaint):
     complaints = copy(harm).complaints
 
     assert any(complaint in one for one in complaints), complaints
+
+
+def test_an_account_does_not_close_where_a_job_was_cancelled_and_goes_on(copy, settled, monkeypatch):
+    ledger = settled[1]
+    monkeypatch.setattr(ledger, "cancelled", {built_by(ledger).job_id})
+
+    assert any("was cancelled, and is built" in one for one in copy("").complaints)
+
+
+def built_by(ledger):
+    """An attempt that built."""
+    return next(one for one in ledger.attempts if one.told == "built")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +153,7 @@ def test_an_account_with_something_wrong_does_not_close(copy, harm, complaint):
 )
 def test_an_account_that_is_not_what_builders_were_told_does_not_close(copy, settled, changes, complaint):
     ledger = settled[1]
-    attempt = next(one for one in ledger.attempts if one.told == "built")
+    attempt = built_by(ledger)
     before = dict(vars(attempt))
     vars(attempt).update(changes)
     try:
