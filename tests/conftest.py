@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What all tests share: fixtures by subject, each in a plugin of its own in `tests/support`."""
 
+import signal
+
 pytest_plugins = [
     "fix_apt",
     "fix_builder",
@@ -18,3 +20,9 @@ pytest_plugins = [
     "fix_pypi",
     "fix_siege",
 ]
+
+
+def pytest_configure():
+    """What is started in the background of a script ignores Ctrl-C, and so would all that tests start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`make run`: real packages from source to `pip install`, in front of your eyes.
 
-1. Build packages that people put on Pis and that have no wheel on PyPI, and one that fails for a reason.
+1. Build packages that people put on Pis and that have no wheel on PyPI, and one whose first build misses a Debian package.
 2. Build two that PyPI has wheels of, because we are told to.
 3. Serve the index, make a fresh virtual environment, and install them all from it with pip; import them.
 4. Say how long each takes from source, and how long from the index.
@@ -146,8 +146,8 @@ def install(data: Path, url: str, directory: Path, built: dict[str, dict[str, ob
         table.add_row(release, f"{slow_s:.1f} s", f"{quick_s:.2f} s", f"{slow_s / quick_s:.0f}x", imported)
     console.print(table)
     console.print(
-        f"By --extra-index-url; {' and '.join(FORCED)}, which PyPI has as well, by --index-url,\n"
-        "since pip may prefer PyPI's file of the same version.",
+        f"By --extra-index-url; {' and '.join(FORCED)}, which PyPI has too, by --index-url:\n"
+        "pip may prefer PyPI's file of the same version.",
     )
     return faults
 

@@ -172,7 +172,9 @@ def waiting_words(job: JobView) -> str:
 
 
 def explain(result: Result) -> str | None:
-    """What to know, or to do, about a failure; None where there is nothing to add."""
+    """What to know, or to do, about a result; None where there is nothing to add."""
+    if result.outcome is Outcome.BUILT and result.packages:
+        return f"built with {', '.join(result.packages)}, added for its build alone"
     if result.outcome is not Outcome.FAILED:
         return None
     if result.debian_package and result.fix is not None:
