@@ -21,6 +21,11 @@ endif
 ONCE := $(addprefix integration/test_,arm.py compiled.py corpus.py fleet.py freeze.py full_disk.py hostile.py \
     layers.py rooms.py roots.py) system/test_farm.py
 
+# Most tests wait, for a process or a lease, and compute little: twice as many at a time as there are cores. Who
+# has done his share takes half of another's.
+WORKERS ?= $(shell expr 2 '*' $$(nproc))
+PYTEST := pytest -n $(WORKERS) --dist worksteal
+
 BIN := .venv/bin
 TRIXIE := .venv-trixie/bin
 
@@ -41,7 +46,9 @@ setup: apt-test .venv/ready  ## Debian packages, and .venv with everything in it
 run: apt-run .venv/ready  ## build real packages from source, publish them, install them with pip
 	@$(BIN)/python tools/first_run.py --data $(DATA)
 
-test: lint test-newest test-trixie  ## lint, then all tests, with the newest and with trixie's versions
+test: apt-test  ## lint, then all tests, with the newest and with trixie's versions
+	@$(MAKE) --no-print-directory --jobs=2 .venv/ready .venv-trixie/ready
+	@$(MAKE) --no-print-directory lint test-newest test-trixie
 
 lint: .venv/ready  ## ruff, mypy, import-linter, names of test files
 	$(BIN)/ruff check .
@@ -55,10 +62,10 @@ format: .venv/ready  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 test-newest: setup
-	$(BIN)/pytest -n 2
+	$(BIN)/$(PYTEST)
 
 test-trixie: apt-test .venv-trixie/ready
-	$(TRIXIE)/pytest -n 2 -m "not pypi" $(addprefix --ignore=tests/,$(ONCE))
+	$(TRIXIE)/$(PYTEST) -m "not pypi" $(addprefix --ignore=tests/,$(ONCE))
 
 bench: setup  ## jobs here against pip wheel and uv build, in one run
 	$(BIN)/python benchmarks/build.py --quick
