@@ -154,10 +154,15 @@ def heartbeat(  # noqa: PLR0917 - in the order of `held_job`
     now: datetime,
     lease_s: float,
 ) -> None:
-    """Make the lease last `lease_s` from now, and note the step; raises LeaseLostError."""
-    session = working(session)
+    """Make the lease last `lease_s` from now, and note the step; raises LeaseLostError.
+
+    One that was held up on its way takes nothing back of what a later one brought.
+    """
+    session, until = working(session), now + timedelta(seconds=lease_s)
     job = held_job(session, job_id, token, now, builder_id)
-    session.fast(rows.BEAT, {"job": job_id, "until": now + timedelta(seconds=lease_s), "at_step": step})
+    if until < job.lease_until_at:
+        return
+    session.fast(rows.BEAT, {"job": job_id, "until": until, "at_step": step})
     if job.step is not step:
         record(session, job_id, EventKind.STEP, now, step=step.value)
 

@@ -222,6 +222,17 @@ def test_a_heartbeat_makes_the_lease_longer_and_notes_each_step_once(tables):
     assert tables.job(job.id).step is Step.BUILD
 
 
+def test_a_heartbeat_that_was_held_up_on_its_way_takes_nothing_back(tables):
+    tables.add_job()
+    job = tables.claim()
+    beat(tables, job, now=later(20), step=Step.BUILD)
+    beat(tables, job, now=later(10), step=Step.FETCH)
+
+    assert tables.job(job.id).lease_until_at == later(20 + LEASE_S)
+    assert tables.job(job.id).step is Step.BUILD
+    assert tables.events(job.id) == ["queued", "leased", "step"]
+
+
 def test_a_job_handed_back_is_ready_at_once_and_it_was_no_attempt(tables):
     job_id = tables.add_job()
     tables.claim()
