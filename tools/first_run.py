@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """`make run`: real packages from source to `pip install`, in front of your eyes.
 
-1. Build packages that people put on Pis and that have no wheel on PyPI, and one whose first build misses a Debian package.
+1. Build packages that people put on Pis and that have no wheel on PyPI, and one that lacks a Debian package.
 2. Build two that PyPI has wheels of, because we are told to.
 3. Serve the index, make a fresh virtual environment, and install them all from it with pip; import them.
 4. Say how long each takes from source, and how long from the index.

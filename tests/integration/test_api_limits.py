@@ -32,7 +32,7 @@ def post(farm, path, content, **headers):
 def is_alive(farm):
     begin = time.monotonic()
     farm.reader.status()
-    return time.monotonic() - begin < 5
+    return time.monotonic() - begin < 15
 
 
 def in_chunks(size, chunk=b" " * 65536):

@@ -154,7 +154,7 @@ def test_no_limit_is_overrun_by_much(confined, tmp_path):
 
     assert done.reason is FailureReason.OUT_OF_MEMORY
     assert done.record.usage.peak_memory_bytes < 2 * LIMITS["memory_max_bytes"]
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def test_what_escapes_from_its_parents_is_seen():

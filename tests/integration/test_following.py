@@ -86,7 +86,7 @@ class Following(FarmOfOne):
     def page(self, name, **headers):
         return httpx.get(f"{self.url}/simple/{name}/", headers=headers)
 
-    def until(self, holds, seconds=20):
+    def until(self, holds, seconds=60):
         deadline = time.monotonic() + seconds
         while not (found := holds()):
             assert time.monotonic() < deadline

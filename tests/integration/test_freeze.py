@@ -91,7 +91,7 @@ class Started:
         return self.path.read_text().count("tick ") if self.path and self.path.exists() else 0
 
     def wait_for_ticks(self, count):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while self.ticks() < count:
             assert time.monotonic() < deadline
             assert self.thread.is_alive(), self.done
@@ -155,7 +155,7 @@ def test_a_build_that_stands_still_can_be_given_up(builds, tmp_path):
     build.join()
 
     assert isinstance(build.error, StoppedError)
-    assert time.monotonic() - asked_at < 1
+    assert time.monotonic() - asked_at < 15
 
 
 def test_a_build_that_begins_behind_a_closed_gate_waits_there(builds, tmp_path):

@@ -305,7 +305,7 @@ def test_what_a_killed_master_left_gives_way_to_the_wheel_of_the_next_build(farm
     assert left.read_bytes() == first.read_bytes()
     second = farm.wheel("thing", place="second", files={"thing/other.py": b"# other bytes"})
     with healthy(farm) as url, farm.client(url) as client:
-        lease = until(lambda: client.lease(WANTED), "the job again", 20)
+        lease = until(lambda: client.lease(WANTED), "the job again")
         client.upload_wheel(lease, second)
         assert client.report(lease, report_of(lease, second)).outcome is Outcome.BUILT
 

@@ -100,7 +100,7 @@ def test_a_build_that_takes_too_long_is_ended(open_tmp_path, pypi):
         job = farm.build(make_sdist(open_tmp_path, "tiny", "1.0", setup=setup))
 
         assert failed(job).reason is Reason.TIMEOUT
-        assert job.build.duration_s < 4
+        assert job.build.duration_s < 40  # of the 60 that it wants
         assert "still here" in farm.log(job)
 
 

@@ -32,7 +32,7 @@ for tick in range({ticks}):
 """The part of a package that shows whether its build goes on."""
 
 
-def wait_until(condition, *, within_s=20.0):
+def wait_until(condition, *, within_s=60.0):
     """What the condition gives, as soon as that is true; gives how long it took."""
     began = time.monotonic()
     while not condition():
@@ -99,7 +99,7 @@ class Site:
         return self.operator.job(job_id)
 
     def wait_for_end(self, job_id):
-        wait_until(lambda: self.job(job_id).state.is_final, within_s=40)
+        wait_until(lambda: self.job(job_id).state.is_final)
         return self.job(job_id)
 
     def events(self, job_id):
@@ -153,12 +153,14 @@ class BuilderAtWork:
     def wait_for_ticks(self, count):
         return wait_until(lambda: self.ticks() >= count)
 
-    def stands_still(self, *, within_s=2.0):
-        """True where no build here gets on any more after so many seconds."""
-        time.sleep(within_s)
-        before = self.ticks()
-        time.sleep(0.5)
-        return self.ticks() == before
+    def stands_still(self, *, for_s=1.0):
+        """True as soon as no build here has got on for so many seconds; False where one always does."""
+        for _ in range(20):
+            before = self.ticks()
+            time.sleep(for_s)
+            if self.ticks() == before:
+                return True
+        return False
 
     def sandboxes(self):
         """Processes that have a directory of this builder's mounted: those of its sandboxes."""

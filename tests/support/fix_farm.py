@@ -70,7 +70,7 @@ class Farm:
     def wait(self, answer):
         """The job of an answer, when it has ended."""
         assert answer.job is not None, answer
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (job := self.client.job(answer.job.job_id)).state.is_final:
             assert time.monotonic() < deadline, job
             time.sleep(0.02)

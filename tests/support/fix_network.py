@@ -22,7 +22,7 @@ import pytest
 CENTER = "10.77.0.1"
 """The address of the machine in the middle, for all."""
 
-_READY_S = 10.0
+_READY_S = 60.0
 
 
 @dataclass(frozen=True)

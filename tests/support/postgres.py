@@ -24,7 +24,7 @@ from typing import Self
 from urllib.parse import quote
 
 USER = "farm"
-_START_S = 30.0
+_START_S = 90.0
 _ACCOUNTS = ("postgres", "nobody")
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 

@@ -27,7 +27,7 @@ from piwheels_node.core.messages import Heartbeat
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Counter, Job, Wheel
 
-_SO_LONG_S = 40
+_SO_LONG_S = 90
 
 
 class Ballast:

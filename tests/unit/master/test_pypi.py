@@ -88,7 +88,7 @@ def test_an_index_that_hangs_is_given_up_after_the_time_allowed(asked, pypi):
     begin = time.monotonic()
     with pytest.raises(PyPIError):
         asked.project("little-one")
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 15
 
 
 def test_an_unreachable_index_is_an_error_without_the_password_in_its_url():
