@@ -74,6 +74,11 @@ class Connection:
             key = None
         return MasterClient(there.url, key, certificate=there.certificate)
 
+    @property
+    def is_named(self) -> bool:
+        """True where somebody said which master is meant."""
+        return bool(self.master or os.environ.get("PIWHEELS_NODE_MASTER"))
+
     def _named_key(self) -> Path | None:
         named = os.environ.get("PIWHEELS_NODE_KEY_FILE")
         return self.key_file or (Path(named) if named else None)

@@ -10,10 +10,15 @@ import sys
 import click
 
 from piwheels_node.cli.connection import Connection, master_options
-from piwheels_node.core.errors import EXIT_FAILED, UsageError
+from piwheels_node.cli.node import ThisMachine
+from piwheels_node.cli.status import known_masters
+from piwheels_node.client import MasterClient
+from piwheels_node.consumer.roles import roles_of
+from piwheels_node.core.errors import EXIT_FAILED, NodeError, UsageError
 from piwheels_node.dashboard.app import Dashboard
 from piwheels_node.dashboard.look import is_console
 from piwheels_node.dashboard.polling import interval_for
+from piwheels_node.dashboard.words import Place
 
 POLITE = 10
 """Added to the process's nice value: builds on this machine come first."""
@@ -38,13 +43,36 @@ def command(*, connection: Connection, plain: bool, interval_s: float | None) ->
             "the dashboard needs a terminal for its input and its output",
             hint="piwheels-node status prints plain lines, and goes on with --watch",
         )
-    with connection.reader() as client:
+    machine = ThisMachine(connection.data)
+    client, first = _subject(connection)
+    with client or contextlib.nullcontext():
         with contextlib.suppress(OSError):
             os.nice(POLITE)
         app = Dashboard(
             client,
+            machine=machine,
+            first=first,
             console=is_console(os.environ.get("TERM", ""), ascii_wanted=plain),
             interval_s=interval_s or interval_for(os.cpu_count()),
         )
         code = app.run()
     return EXIT_FAILED if code is None else code
+
+
+def _subject(connection: Connection) -> tuple[MasterClient | None, Place | None]:
+    """A client of the master that is meant, and the page to begin with; raises NodeError.
+
+    It is the master that was named, or that serves this machine; then the farm is what is wanted. Else the
+    machine itself, and the master that it builds for, if any.
+    """
+    try:
+        return connection.reader(), None
+    except NodeError:
+        if connection.is_named:
+            raise
+        masters, _ = known_masters(connection.data)
+        if not masters and not roles_of(connection.data):
+            raise
+        for one in masters:
+            return MasterClient(one.url, certificate=one.certificate), Place("node")
+        return None, None

@@ -56,7 +56,7 @@ def command(data: Path, *, as_json: bool, watch: bool, interval_s: float) -> Non
 
 def look(data: Path, *, ask_masters: bool = True) -> Report:
     """How everything stands, now; masters are not asked where they need not be."""
-    known, notes = _known(data)
+    known, notes = known_masters(data)
     at = pip_files.Surroundings.ours()
     try:
         index = expected_index(data)
@@ -75,8 +75,8 @@ def look(data: Path, *, ask_masters: bool = True) -> Report:
     )
 
 
-def _known(data: Path) -> tuple[list[Known], list[str]]:
-    """The masters that this machine knows: the one that was joined, and the one that runs here."""
+def known_masters(data: Path) -> tuple[list[Known], list[str]]:
+    """The masters that this machine knows: the one that was joined, and the one that runs here; and notes."""
     from piwheels_node.builder.farm import membership  # noqa: PLC0415 - the client is slow to import
 
     known, notes = [], []

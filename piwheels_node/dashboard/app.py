@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
 from textual.app import App
@@ -25,7 +25,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.timer import Timer
 
-from piwheels_node.client.port import Watched
+from piwheels_node.client.port import Machine, Watched
 from piwheels_node.core.access import Access
 from piwheels_node.core.errors import EXIT_INTERRUPTED, KeyRefusedError, NodeError
 from piwheels_node.dashboard.actions import Action, shown
@@ -71,17 +71,21 @@ class Dashboard(App[int]):
 
     def __init__(
         self,
-        master: Watched,
+        master: Watched | None,
         *,
+        machine: Machine | None = None,
         console: bool = False,
         interval_s: float = INTERVAL_S,
-        first: Place = Place("home"),  # noqa: B008 - it never changes
+        first: Place | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.look = CONSOLE if console else FULL
         super().__init__()
         self.animation_level = "none"
-        self.master = master
+        self.master: Watched = master or cast("Watched", None)  # without one, no page that asks it is opened
+        self.machine = machine
+        self.has_farm = master is not None
+        self._root = Place("home" if self.has_farm else "node")
         self.access = Access.READER
         self.link = Link()
         self.now = now
@@ -108,10 +112,11 @@ class Dashboard(App[int]):
                 loop.add_signal_handler(number, self.exit, EXIT_INTERRUPTED)
         if not self.is_headless:
             end_with_the_terminal()
-        self.go(Place("home"))
-        if self._first.page != "home":
+        self.go(self._root)
+        if self._first:
             self.go(self._first)
-        self._ask_access()
+        if self.has_farm:
+            self._ask_access()
 
     # --- pages -----------------------------------------------------------------------------------------
 
@@ -122,7 +127,7 @@ class Dashboard(App[int]):
 
     def go(self, place: Place) -> None:
         """Open a page; one that is about nothing special replaces all but the first."""
-        if place.page not in PAGES:
+        if not self.can_open(place.page):
             return
         pages = [one for one in self.screen_stack if isinstance(one, Page)]
         if pages and place.page == pages[-1].NAME and pages[-1].about == place.about:
@@ -130,9 +135,15 @@ class Dashboard(App[int]):
         if pages and not place.about:
             for _ in pages[1:]:
                 self.pop_screen()
-        if not pages or place.page != "home":
+        if not pages or place.page != self._root.page:
             self.push_screen(make(place))
         self.call_later(self.poll)
+
+    def can_open(self, page: str) -> bool:
+        """False for a page about what is not there: a farm, or this machine. True for all that is no page."""
+        if page == "node":
+            return self.machine is not None
+        return self.has_farm or page not in PAGES
 
     def back(self) -> None:
         """Leave a page; the first one is not left so."""
@@ -172,24 +183,28 @@ class Dashboard(App[int]):
         if answer.asked is self:
             self._take_access(answer)
             return
-        page = self.page
-        if answer.is_gone:
+        if isinstance(answer.asked, Page) and not answer.asked.ASKS_MASTER:
+            self._draw(answer)
+        elif answer.is_gone:
             self._pace = self._pace.missed()
             why = answer.error.what if isinstance(answer.error, NodeError) else ""
             self._set_link(Link(LinkState.GONE, self.link.heard_at, why, self._pace.wait_s))
         else:
             self._pace = self._pace.heard()
             self._set_link(Link(LinkState.LIVE, self.now()))
-            if answer.asked is page and page is not None and page.is_mounted:
-                if isinstance(answer.error, NodeError):
-                    page.draw_refusal(answer.error)
-                else:
-                    page.take_value(answer.value)
-        if self._again:  # something else was wanted meanwhile
-            self._again = False
-            self.call_later(self.poll)
-        elif self._next is None:
+            self._draw(answer)
+        if self._next is None:
             self._next = self.set_timer(self._pace.wait_s, self.poll)
+
+    def _draw(self, answer: Answer) -> None:
+        """Draw an answer, if its page is still the one that is looked at."""
+        page = self.page
+        if page is None or answer.asked is not page or not page.is_mounted:
+            return
+        if isinstance(answer.error, NodeError):
+            page.draw_refusal(answer.error)
+        else:
+            page.take_value(answer.value)
 
     def _take_access(self, answer: Answer) -> None:
         """Whether who looks may act; asked again until the master tells."""

@@ -114,7 +114,7 @@ def told(sight: BuilderSight, width: int, glyphs: Glyphs) -> list[Line]:
     pairs = [
         ("does", _does(sight)),
         ("is", _machine(view.machine)),
-        ("health", _health(view.health)),
+        ("health", health(view.health)),
         ("builds for", joined([[Cell(one)] for one in view.targets])),
         ("runs", _software(sight)),
         ("30 days", _days(sight, glyphs)),
@@ -155,7 +155,8 @@ def _machine(machine: Machine | None) -> Line:
     return [Cell("  ".join(filter(None, parts)))]
 
 
-def _health(health: Health | None) -> Line:
+def health(health: Health | None) -> Line:
+    """How a machine is doing, in one line."""
     if health is None:
         return []
     parts: list[Line] = []

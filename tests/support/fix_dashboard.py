@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from fake_farm import NOW
 
 from piwheels_node.dashboard.app import Dashboard
 from piwheels_node.dashboard.words import Place
@@ -82,14 +83,21 @@ class Screen:
 def look_at():
     """Run steps on a dashboard: `look_at(farm, steps, size=(80, 24), console=False, first=Place("home"))`."""
 
-    def run(farm, steps, *, size=(80, 24), console=False, first=Place("home"), ready=True):  # noqa: B008 - it never changes
+    def run(farm, steps, *, size=(80, 24), console=False, first=Place("home"), ready=True, machine=None):  # noqa: B008 - it never changes
         async def main():
-            app = Dashboard(farm, console=console, interval_s=NEVER_S, first=first, now=lambda: farm.now)
+            app = Dashboard(
+                farm,
+                machine=machine,
+                console=console,
+                interval_s=NEVER_S,
+                first=first,
+                now=lambda: farm.now if farm else NOW,
+            )
             async with app.run_test(size=size) as pilot:
                 screen = Screen(app, pilot, farm)
                 if ready:
                     await screen.arrive(first.page)
-                    await screen.until(lambda: app.access is farm.access, "what the key may do")
+                    await screen.until(lambda: not farm or app.access is farm.access, "what the key may do")
                 await steps(screen)
             return app.return_value
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from fix_command import clean_environ
 from piwheels_node.dashboard.look import CONSOLE_GLYPHS
 
 SHOW = [sys.executable, str(Path(__file__).resolve().parents[1] / "support" / "show_farm.py")]
+PROGRAM = [sys.executable, "-m", "piwheels_node.cli"]
 LAST = b"Why builds failed"
 """On the first screen, once the farm has told all."""
 
@@ -111,7 +113,7 @@ def test_hostile_names_are_shown_and_never_obeyed(on_pty, term):
 
 @pytest.mark.parametrize("missing", ["stdin", "stdout"])
 def test_without_a_terminal_it_says_what_to_use(on_pty, missing, tmp_path):
-    words = [sys.executable, "-m", "piwheels_node.cli", "dashboard", "--data", str(tmp_path)]
+    words = [*PROGRAM, "dashboard", "--data", str(tmp_path)]
     line = f"{' '.join(words)} {'</dev/null' if missing == 'stdin' else '>/dev/null'}"
     shows = on_pty(["sh", "-c", line], TERM="xterm")
 
@@ -120,12 +122,25 @@ def test_without_a_terminal_it_says_what_to_use(on_pty, missing, tmp_path):
 
 
 def test_no_master_here_is_an_error_that_says_what_to_do(on_pty, tmp_path):
-    shows = on_pty(
-        [sys.executable, "-m", "piwheels_node.cli", "dashboard", "--data", str(tmp_path)], TERM="xterm"
-    )
+    shows = on_pty([*PROGRAM, "dashboard", "--data", str(tmp_path)], TERM="xterm")
 
     assert shows.ended() == 3
     assert b"--master URL" in shows.sent
+
+
+def test_a_machine_that_only_builds_is_shown_itself_and_its_master_may_be_away(on_pty, tmp_path):
+    joined = tmp_path / "membership" / "master.json"
+    joined.parent.mkdir()
+    joined.write_text(json.dumps({"url": "http://127.0.0.1:9", "name": "pi-7", "key": "k"}))
+    shows = on_pty([*PROGRAM, "dashboard", "--data", str(tmp_path)], TERM="xterm-256color")
+
+    shows.until(b"this machine")
+    shows.until(b"builder")
+    shows.type(b"1")
+    shows.until(b"no answer")
+    shows.type(b"q")
+
+    assert shows.ended() == 0
 
 
 def test_a_machine_without_textual_is_told_which_package_has_it(tmp_path):

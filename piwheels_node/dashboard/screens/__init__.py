@@ -16,6 +16,7 @@ PAGES = {
     "queue": "piwheels_node.dashboard.screens.queue:Queue",
     "failures": "piwheels_node.dashboard.screens.failures:Failures",
     "packages": "piwheels_node.dashboard.screens.packages:Packages",
+    "node": "piwheels_node.dashboard.screens.node:Node",
     "statistics": "piwheels_node.dashboard.screens.statistics:StatisticsPage",
 }
 """Name of a page -> where its class is. The name is what `Place.page`, `Action.pages` and the docs say."""

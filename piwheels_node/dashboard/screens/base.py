@@ -73,6 +73,8 @@ class Page(Screen[None], Generic[S]):
 
     NAME: ClassVar[str]
     HEADING: ClassVar[str] = ""
+    ASKS_MASTER: ClassVar[bool] = True
+    "False for a page whose question never reaches a master: its answer says nothing of the connection."
 
     def __init__(self, about: str = "") -> None:
         super().__init__()
@@ -154,8 +156,9 @@ class Page(Screen[None], Generic[S]):
 
     def show_link(self, link: Link) -> None:
         """Say how the connection stands, and what that means for what is shown."""
-        if self.has_class("-stale") != link.is_stale:
-            self.set_class(link.is_stale, "-stale")
+        stale = link.is_stale and self.ASKS_MASTER
+        if self.has_class("-stale") != stale:
+            self.set_class(stale, "-stale")
             self.refresh_painted()
         access = [] if self.dashboard.access.may_act else [Cell("read only", Role.FAINT), Cell("  ")]
         word = {
@@ -164,9 +167,10 @@ class Page(Screen[None], Generic[S]):
             LinkState.SLOW: Cell("slow ", Role.WARN),
             LinkState.GONE: Cell("no answer ", Role.BAD),
         }[link.state]
-        name = [Cell(" piwheels-node", Role.TITLE), Cell(f"  {self.dashboard.master_name}")]
-        self._bar.show([*name, *self.heading()], [*access, word])
-        told = self.dashboard.link_words()
+        name = [Cell(" piwheels-node", Role.TITLE)]
+        name += [Cell(f"  {self.dashboard.master_name}")] if self.dashboard.has_farm else []
+        self._bar.show([*name, *self.heading()], [*access, word] if self.ASKS_MASTER else [])
+        told = self.dashboard.link_words() if self.ASKS_MASTER else ""
         self._banner.set_class(bool(told), "-told")
         self._banner.show([Cell(f" {told}", Role.BAD if link.state is LinkState.GONE else Role.WARN)])
 
@@ -177,15 +181,16 @@ class Page(Screen[None], Generic[S]):
 
     def show_keys(self) -> None:
         """Show what can be done now."""
-        subject, access = self.subject(), self.dashboard.access
-        self._keys.show(
-            hints(one for one in on_page(self.NAME) if is_offered(one, self.NAME, subject, access))
-        )
+        self._keys.show(hints(self.offered()))
 
     def offered(self) -> list[Action]:
         """All that can be done now."""
         subject, access = self.subject(), self.dashboard.access
-        return [one for one in on_page(self.NAME) if is_offered(one, self.NAME, subject, access)]
+        return [
+            one
+            for one in on_page(self.NAME)
+            if is_offered(one, self.NAME, subject, access) and self.dashboard.can_open(one.name)
+        ]
 
     # --- keys and clicks -------------------------------------------------------------------------------
 
@@ -204,11 +209,10 @@ class Page(Screen[None], Generic[S]):
 
     def take(self, action: Action) -> None:
         """Take an action, if it is offered now."""
-        subject = self.subject()
-        if not is_offered(action, self.NAME, subject, self.dashboard.access):
+        if action not in self.offered():
             return
         if action.deed:
-            self.dashboard.do(action, subject)
+            self.dashboard.do(action, self.subject())
             return
         method = f"act_{action.name.replace('-', '_')}"
         (getattr(self, method, None) or getattr(self.dashboard, method))()

@@ -101,6 +101,21 @@ class Lines(Painted):
                 self.post_message(self.Followed(cell.leads_to))
 
 
+class Tail(Lines):
+    """The last of its lines, as many as there is room for."""
+
+    def show(self, *lines: Line) -> None:
+        """Show the end of these."""
+        before = self._lines
+        super().show(*lines)
+        if before != self._lines:
+            self.refresh()
+
+    def line_at(self, y: int, width: int) -> Line:
+        """Counted from the last one."""
+        return super().line_at(max(0, len(self._lines) - self.size.height) + y, width)
+
+
 class Bar(Painted):
     """One line over the whole width: words on the left, words on the right."""
 
