@@ -14,7 +14,7 @@ from enum import IntEnum
 from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.messages import BuilderRow, JobInHand
 from piwheels_node.dashboard.listing import Arrangement, Column
-from piwheels_node.dashboard.words import Cell, Role, ago, elapsed, memory, number, share
+from piwheels_node.dashboard.words import Cell, Role, ago, elapsed, memory, number, share, short_target
 
 HOT_C = 80.0
 """Where a Raspberry Pi begins to slow down."""
@@ -210,7 +210,8 @@ def _failing_share(one: Shown) -> float | None:
 
 def _target(one: Shown) -> Cell:
     """What it builds for now, or could."""
-    return Cell(one.job.target if one.job else ", ".join(one.row.targets), Role.FAINT)
+    names = [one.job.target] if one.job else one.row.targets
+    return Cell(", ".join(map(short_target, names)), Role.FAINT)
 
 
 def _text(one: Shown) -> str:
@@ -223,7 +224,7 @@ def _text(one: Shown) -> str:
 COLUMNS: tuple[Column[Shown], ...] = (
     Column("state", "S", 1, lambda one: SIGNS[one.standing], lambda one: (one.standing, one.row.name)),
     Column("host", "host", 9, lambda one: Cell(one.row.name, Role.STRONG), lambda one: one.row.name, share=1),
-    Column("target", "target", 28, _target, lambda one: _target(one).words, rank=7),
+    Column("target", "target", 19, _target, lambda one: _target(one).words, rank=7),
     Column("task", "task", 28, _task, lambda one: _task(one).words, share=4),
     Column("step", "step", 7, _step, lambda one: _step(one).words or None, rank=2),
     Column("age", "since", 6, _age, _since, right=True, rank=1),

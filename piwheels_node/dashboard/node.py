@@ -14,7 +14,7 @@ from piwheels_node.dashboard.drawing import named
 from piwheels_node.dashboard.listing import Arrangement, Column
 from piwheels_node.dashboard.logs import clean_line
 from piwheels_node.dashboard.machines import health
-from piwheels_node.dashboard.words import Cell, Line, Place, Role, ago, elapsed, joined
+from piwheels_node.dashboard.words import Cell, Line, Place, Role, ago, elapsed, joined, short_target
 
 _STATES = {"active": Role.GOOD, "failed": Role.BAD, "activating": Role.WARN}
 
@@ -99,7 +99,7 @@ ENDED: Arrangement[tuple[LocalEnd, datetime]] = Arrangement(
             share=2,
         ),
         Column("outcome", "outcome", 18, lambda one: _outcome(one[0]), lambda one: _outcome(one[0]).words),
-        Column("target", "target", 12, lambda one: Cell(one[0].target, Role.FAINT), rank=1, share=1),
+        Column("target", "target", 19, lambda one: Cell(short_target(one[0].target), Role.FAINT), rank=1),
         Column(
             "when",
             "when",

@@ -22,7 +22,18 @@ from piwheels_node.dashboard.screens.base import Page
 from piwheels_node.dashboard.snapshot import Farm, farm
 from piwheels_node.dashboard.widgets.lines import Heading, Lines, title
 from piwheels_node.dashboard.widgets.table import Table
-from piwheels_node.dashboard.words import Cell, Line, Place, Role, ago, joined, length, number, share
+from piwheels_node.dashboard.words import (
+    Cell,
+    Line,
+    Place,
+    Role,
+    ago,
+    joined,
+    length,
+    number,
+    share,
+    short_target,
+)
 
 BAR_WIDTH = 10
 TARGETS_AT_MOST = 3
@@ -63,7 +74,10 @@ def _queue(view: FarmView, *, by_target: bool) -> Line:
     line = [Cell("queue ", Role.FAINT), Cell(number(sum(view.queue.values())), Role.STRONG, Place("queue"))]
     waiting = sorted(view.queue.items(), key=lambda one: -one[1])
     for name, count in waiting[:TARGETS_AT_MOST] if by_target and len(waiting) > 1 else []:
-        line += [Cell(f"  {name} ", Role.FAINT), Cell(number(count), Role.PLAIN, Place("queue", name))]
+        line += [
+            Cell(f"  {short_target(name)} ", Role.FAINT),
+            Cell(number(count), Role.PLAIN, Place("queue", name)),
+        ]
     return line
 
 
