@@ -25,7 +25,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.timer import Timer
 
-from piwheels_node.client.port import Machine, Watched
+from piwheels_node.client.port import Node, Watched
 from piwheels_node.core.access import Access
 from piwheels_node.core.errors import EXIT_INTERRUPTED, KeyRefusedError, NodeError
 from piwheels_node.dashboard.actions import Action, shown
@@ -73,7 +73,7 @@ class Dashboard(App[int]):
         self,
         master: Watched | None,
         *,
-        machine: Machine | None = None,
+        machine: Node | None = None,
         console: bool = False,
         interval_s: float = INTERVAL_S,
         first: Place | None = None,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The machine that the dashboard runs on, in words: what it is, what pip asks, and what it builds right now.
 
-It is looked at by a `client.port.Machine`, without asking any master. This module must not import Textual.
+It is looked at by a `client.port.Node`, without asking any master. This module must not import Textual.
 """
 
 from __future__ import annotations
