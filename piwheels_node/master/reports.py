@@ -49,6 +49,12 @@ class Period:
                 where=f"{self.since} to {self.until}",
             )
 
+    @classmethod
+    def asked(cls, since: date | None, until: date | None, now: datetime, days: int) -> Period:
+        """As somebody asks: until today where that is not said, and so many days."""
+        last = until or now.astimezone(UTC).date()
+        return cls(since or last - min(timedelta(days=days - 1), last - date.min), last)
+
     @property
     def days(self) -> int:
         """How many."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, timedelta
+from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -17,7 +17,7 @@ from piwheels_node.master.reports import Period, Scope
 
 router = APIRouter(tags=["people"])
 
-_WEEK = timedelta(days=6)
+_WEEK = 7
 _Named = Annotated[str | None, Query(max_length=200)]
 
 
@@ -30,8 +30,7 @@ def failures(
     project: _Named = None,
 ) -> FailureReport:
     """Why builds failed, by reason, and in the days before; `until` is today, and `since` a week ago."""
-    last = until or here.now().astimezone(UTC).date()
-    period = Period(since or last - min(_WEEK, last - date.min), last)
+    period = Period.asked(since, until, here.now(), _WEEK)
     with here.database.read() as session:
         return reports.failures(session, period, _scope(target, project))
 

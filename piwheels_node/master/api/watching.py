@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-from datetime import UTC, date, timedelta
+from datetime import date
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -33,7 +33,7 @@ from piwheels_node.core.messages import (
     Statistics,
     WhoAmI,
 )
-from piwheels_node.master.api.context import AnyCaller, Context, Here, JobId
+from piwheels_node.master.api.context import AnyCaller, Here, JobId
 from piwheels_node.master.api.problems import NotFoundError
 from piwheels_node.master.builders.keys import KeyKind
 from piwheels_node.master.reports import Period
@@ -47,7 +47,7 @@ router = APIRouter(tags=["screens"])
 LOG_SLICE_BYTES = 1 << 20
 """The most of a log that one answer has."""
 
-_MONTH = timedelta(days=29)
+_MONTH = 30
 _ROWS: TypeAdapter[list[BuilderRow]] = TypeAdapter(list[BuilderRow])
 _Named = Annotated[str | None, Query(max_length=200)]
 _Limit = Annotated[int, Query(ge=1, le=500)]
@@ -166,7 +166,7 @@ def over_days(
 ) -> Statistics:
     """Builds by day and by reason, and wheels by tag; `until` is today, and `since` 30 days ago."""
     with here.database.read() as session:
-        return statistics.over_days(session, _period(here, since, until), target)
+        return statistics.over_days(session, Period.asked(since, until, here.now(), _MONTH), target)
 
 
 @router.get("/statistics/hours")
@@ -186,7 +186,9 @@ def over_builders(
 ) -> BuilderStatistics:
     """Builds by builder and day, of those that built most or of one; a period as in `/statistics`."""
     with here.database.read() as session:
-        return statistics.over_builders(session, _period(here, since, until), builder, limit)
+        return statistics.over_builders(
+            session, Period.asked(since, until, here.now(), _MONTH), builder, limit
+        )
 
 
 @router.get("/projects")
@@ -198,11 +200,6 @@ def search(
     """Projects of this name, then those that begin so, then those that have it in their names."""
     with here.database.read() as session:
         return projects.search(session, name, limit)
-
-
-def _period(here: Context, since: date | None, until: date | None) -> Period:
-    last = until or here.now().astimezone(UTC).date()
-    return Period(since or last - min(_MONTH, last - date.min), last)
 
 
 def _written(request: Request, content: bytes) -> Response:
