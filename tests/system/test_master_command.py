@@ -17,12 +17,13 @@ import time
 from pathlib import Path
 
 import pytest
-from fix_command import Running, clean_environ, program_for_all
+from fix_command import Running, clean_environ, program_for_all, until
 from fix_pypi import HomeMadePyPI
 from sdists import make_sdist
 
 from piwheels_node.builder.farm import membership
 from piwheels_node.cli.connection import Connection
+from piwheels_node.cli.node import ThisMachine
 from piwheels_node.core.builders import Mode
 from piwheels_node.core.messages import TokenRequest
 
@@ -129,10 +130,15 @@ def test_from_nothing_to_a_wheel_that_another_build_needs(hall, made):
                 assert result["outcome"] == "built", result
             said = json.loads(hall.run("builder", "status", "--json", data=data))
             assert (said["running"], said["builder"]["built"]) == (True, 2)
+            machine = ThisMachine(data, Path("/none"))
+            shown = until(lambda: (seen := machine.look().builder) and len(seen.ended) == 2 and seen, "both")
+            assert [one.project for one in shown.ended] == ["needy", "little"]
+            assert (shown.name, shown.master, shown.builds) == ("pi", hall.url, [])
             assert building.end(signal.SIGTERM).code == 0
         assert serving.end(signal.SIGTERM).code == 0
     assert "Traceback" not in serving.err + building.err
     assert not (hall.master / "endpoint.json").exists()
+    assert machine.look().builder is None
 
 
 def test_init_makes_everything_once_and_for_the_right_eyes(hall):
