@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import random
 from datetime import UTC, datetime
 
 import pytest
@@ -77,3 +78,13 @@ def test_what_a_build_wrote_on_the_disk_is_told(farm, tmp_path, disk_counts):
 
     assert little.build.written_bytes + 3 * MIB <= wrote.build.written_bytes + MIB // 2
     assert 3 * MIB <= wrote.build.written_bytes < 30 * MIB
+
+
+def test_what_was_fetched_for_a_build_is_told(farm, tmp_path, disk_counts):
+    if not disk_counts:
+        pytest.skip("files of tests lie in memory here")
+    data = {"data": random.Random(1).randbytes(4 * MIB)}
+    large = farm.build(make_sdist(tmp_path, "large", "1.0", extra=data))
+    little = farm.build(make_sdist(tmp_path, "little", "1.0"))
+
+    assert little.build.written_bytes + 3 * MIB <= large.build.written_bytes

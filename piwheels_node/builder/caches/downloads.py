@@ -35,6 +35,7 @@ import httpx
 
 from piwheels_node import __version__
 from piwheels_node.builder.caches.shelves import Held, Shelf
+from piwheels_node.builder.confine.written import count, measured
 from piwheels_node.builder.files import sha256_of
 from piwheels_node.builder.halt import Halt
 from piwheels_node.core.errors import BuildError
@@ -260,20 +261,20 @@ class _Arrival:
 
 def _in_thread(fetch: Callable[[], None], halt: Halt) -> None:
     """Do it in a thread of its own; raises BuildError at once where we are to stop, whatever it waits for."""
-    outcome: concurrent.futures.Future[None] = concurrent.futures.Future()
+    outcome: concurrent.futures.Future[int] = concurrent.futures.Future()
 
     def work() -> None:
         try:
-            fetch()
+            _, written_bytes = measured(fetch)
         except BaseException as error:  # noqa: BLE001 - the boundary of the thread: the caller gets it
             outcome.set_exception(error)
         else:
-            outcome.set_result(None)
+            outcome.set_result(written_bytes)
 
     threading.Thread(target=work, name="download", daemon=True).start()
     while not concurrent.futures.wait([outcome], _WAKE_S).done:
         halt.check()
-    outcome.result()
+    count(outcome.result())
 
 
 def _is_whole(path: Path, sha256: str | None) -> bool:

@@ -42,6 +42,7 @@ from piwheels_node.builder.caches.downloads import Downloads
 from piwheels_node.builder.caches.resolution import Indexes, Pin, Resolutions, bare
 from piwheels_node.builder.caches.seal import is_intact, seal
 from piwheels_node.builder.caches.shelves import Held, Shelf, workplace
+from piwheels_node.builder.confine.written import count, measured
 from piwheels_node.builder.files import remove_tree
 from piwheels_node.builder.halt import Halt
 from piwheels_node.builder.helpers import call
@@ -178,7 +179,9 @@ class EnvironmentCache:
             )
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return list(pool.map(one, pins))
+            done = list(pool.map(lambda pin: measured(lambda: one(pin)), pins))
+        count(sum(written_bytes for _, written_bytes in done))
+        return [wheel for wheel, _ in done]
 
     def _lay_out(self, environment: Path) -> None:
         """The skeleton of a virtual environment (PEP 405) that will be found at /env."""

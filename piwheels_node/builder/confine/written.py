@@ -12,10 +12,22 @@ A kernel without CONFIG_TASK_IO_ACCOUNTING has no such files: then nobody knows.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from piwheels_node.builder.confine.processes import read
 
+T = TypeVar("T")
+
+
+class _Others(threading.local):
+    """What other threads have written for this one."""
+
+    size_bytes = 0
+
+
+_others = _Others()
 _NUMBERS = re.compile(rb"^(write_bytes|cancelled_write_bytes): (\d{1,20})$", re.MULTILINE)
 
 
@@ -25,8 +37,20 @@ def by_processes(processes: Iterable[int]) -> int | None:
 
 
 def by_this_thread() -> int | None:
-    """What the calling thread has written; None: nobody knows."""
-    return _sum(["/proc/thread-self/io"])
+    """What the calling thread has written, and others for it; None: nobody knows."""
+    own = _sum(["/proc/thread-self/io"])
+    return own if own is None else own + _others.size_bytes
+
+
+def measured(work: Callable[[], T]) -> tuple[T, int]:
+    """What the work gives, and what it wrote in this thread: for whoever waits for it in another."""
+    before = by_this_thread() or 0
+    return work(), max(0, (by_this_thread() or 0) - before)
+
+
+def count(size_bytes: int) -> None:
+    """Another thread has written this for the calling one."""
+    _others.size_bytes += size_bytes
 
 
 def _sum(paths: Iterable[str]) -> int | None:
