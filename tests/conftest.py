@@ -19,6 +19,7 @@ pytest_plugins = [
     "fix_pty",
     "fix_pypi",
     "fix_siege",
+    "fix_terminal",
 ]
 
 
