@@ -408,3 +408,62 @@ def test_what_is_in_hand_is_skipped_and_what_waits_cancelled(scene):
     assert scene.reader.builder_rows()[0].jobs == []
     assert scene.reader.queue().lanes == []
     assert [event.kind for event in scene.reader.events(waits)] == ["queued", "cancelled"]
+
+
+def test_failures_are_told_by_reason_with_the_newest_and_the_builds_behind(scene):
+    scene.publish(scene.queue_and_lease("fine"))
+    first = scene.fail(scene.queue_and_lease("one"), FailureReason.MISSING_HEADER)
+    newest = scene.fail(scene.queue_and_lease("two"), FailureReason.MISSING_HEADER)
+    scene.fail(scene.queue_and_lease("three"), FailureReason.COMPILER_ERROR)
+
+    report = scene.reader.failures()
+
+    assert (report.built, report.failed, report.built_before, report.failed_before) == (1, 3, 0, 0)
+    assert [(one.reason, one.builds, one.before) for one in report.reasons] == [
+        (FailureReason.MISSING_HEADER, 2, 0),
+        (FailureReason.COMPILER_ERROR, 1, 0),
+    ]
+    assert report.reasons[0].share == pytest.approx(2 / 3)
+    assert report.reasons[0].newest.build_id == newest
+    found = scene.reader.failed_builds(FailureReason.MISSING_HEADER)
+    assert [(one.build_id, one.project, one.captured) for one in found] == [
+        (newest, "two", "ffi.h"),
+        (first, "one", "ffi.h"),
+    ]
+    older = scene.reader.failed_builds(FailureReason.MISSING_HEADER, before=newest, limit=1)
+    assert [one.build_id for one in older] == [first]
+    of_one = scene.reader.failed_builds(FailureReason.MISSING_HEADER, project="one", target=TARGET)
+    assert [one.build_id for one in of_one] == [first]
+
+
+def test_a_job_a_project_and_a_builder_are_told_with_what_became_of_them(scene):
+    job_id = scene.queue_and_lease("little")
+    held = scene.reader.job(job_id)
+    [mine] = scene.reader.builder(BUILDER).jobs
+    assert (mine.job_id, held.state, held.builder) == (job_id, JobState.LEASED, BUILDER)
+    build_id = scene.publish(job_id)
+
+    ended = scene.reader.job(job_id)
+    assert (ended.state, ended.builder, ended.leased_at) == (JobState.BUILT, None, None)
+    assert (ended.build.build_id, ended.build.outcome) == (build_id, Outcome.BUILT)
+    project = scene.reader.project("Little")
+    assert [one.job_id for one in project.jobs] == [job_id]
+    assert [one.filename for one in project.wheels] == [ended.build.wheel]
+    builder = scene.reader.builder(BUILDER)
+    assert (builder.jobs, builder.built, builder.failed) == ([], 1, 0)
+    assert [one.job_id for one in scene.reader.jobs(JobState.BUILT)] == [job_id]
+    assert [one.kind for one in scene.reader.events(job_id)][:2] == ["queued", "leased"]
+    for ask in (lambda: scene.reader.job(99), lambda: scene.reader.builder("nobody")):
+        with pytest.raises(MasterError) as error:
+            ask()
+        assert error.value.refused
+
+
+def test_a_project_that_is_skipped_is_listed_until_it_is_not(scene):
+    rule = scene.operator.add_skip(SkipRequest(project="little", versions="<2", reason="too large"))
+
+    assert [(one.rule_id, one.project, one.versions) for one in scene.reader.skips()] == [
+        (rule.rule_id, "little", "<2")
+    ]
+    assert [one.rule_id for one in scene.operator.remove_skips("little")] == [rule.rule_id]
+    assert scene.reader.skips() == []

@@ -111,6 +111,15 @@ class FakeJob:
     log: str | None = None
 
 
+@dataclass
+class _Whole:
+    """What is true of the whole farm, whoever looks at it."""
+
+    now: datetime
+    mode: Mode = Mode.RUN
+    why: str | None = None
+
+
 def asked(method: F) -> F:
     """A method that a client would ask a master for."""
 
@@ -143,9 +152,7 @@ class FakeFarm:
     def __init__(self, *, access: Access = Access.OPERATOR, now: datetime = NOW) -> None:
         self.url = "https://pi-hub:8080"
         self.access = access
-        self.now = now
-        self.mode = Mode.RUN
-        self.why: str | None = None
+        self.whole = _Whole(now)
         self.builders_by_name: dict[str, BuilderView] = {}
         self.jobs_by_id: dict[int, FakeJob] = {}
         self.facts: dict[int, BuildFacts] = {}
@@ -162,6 +169,20 @@ class FakeFarm:
         self.error: NodeError | None = None
         self.gate = threading.Event()
         self.gate.set()
+
+    @property
+    def now(self) -> datetime:
+        """The farm's clock."""
+        return self.whole.now
+
+    @now.setter
+    def now(self, at: datetime) -> None:
+        self.whole.now = at
+
+    @property
+    def mode(self) -> Mode:
+        """What the whole farm was told to do."""
+        return self.whole.mode
 
     # --- what happens on the farm ------------------------------------------------------------------
 
@@ -318,7 +339,7 @@ class FakeFarm:
             at=self.now,
             version="1.0",
             mode=self.mode,
-            why=self.why,
+            why=self.whole.why,
             queue=dict(ready),
             jobs=self._states(),
             hours=self._hours(24),
@@ -604,8 +625,8 @@ class FakeFarm:
     @acting
     def order(self, name: str | None, order: BuilderOrder) -> BuilderView | Status:
         if name is None:
-            self.mode, self.why = order.mode, order.why
-            return Status(version="1.0", targets=[], jobs=self._states(), mode=self.mode, why=self.why)
+            self.whole.mode, self.whole.why = order.mode, order.why
+            return Status(version="1.0", targets=[], jobs=self._states(), mode=order.mode, why=order.why)
         self.change_builder(name, mode=order.mode, why=order.why)
         self._builder_event(name, BuilderEventKind.ORDERED, mode=order.mode.value, why=order.why)
         return self.builders_by_name[name]
@@ -669,7 +690,7 @@ class FakeFarm:
     @acting
     def remove_skips(self, project: str) -> list[SkipView]:
         gone = [one for one in self.rules if one.project == project]
-        self.rules = [one for one in self.rules if one.project != project]
+        self.rules[:] = [one for one in self.rules if one.project != project]
         return gone
 
     @acting
@@ -846,7 +867,7 @@ class FakeFarm:
         if old is None:
             raise MasterError("there is no such rule", where=f"rule {rule_id}", refused=True)
         new = old.model_copy(update={"state": state, "why": why, "decided_by": "person"})
-        self.fix_rules = [new if one is old else one for one in self.fix_rules]
+        self.fix_rules[:] = [new if one is old else one for one in self.fix_rules]
         return FixAnswer(rule=new)
 
 
