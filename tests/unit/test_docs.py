@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import configparser
 import dataclasses
+import importlib.util
 import json
 import re
 import subprocess
@@ -19,6 +20,8 @@ from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.failure import FailureReason, Policy
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.settings import ENVIRONMENT_PREFIX, RESERVED_VARIABLES, Settings, all_settings
+from piwheels_node.dashboard.actions import ACTIONS, MOVES
+from piwheels_node.dashboard.screens import PAGES as PAGES_OF_DASHBOARD
 from piwheels_node.master.api import Context, make_api
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -335,3 +338,28 @@ def test_the_lowest_versions_are_those_that_the_tests_run_with():
         if lowest and name in tested and name not in except_for and lowest != tested[name]
     ]
     assert differing == []
+
+
+# --- the dashboard -------------------------------------------------------------------------------------
+
+
+def dashboard_page():
+    """The tool that fills docs/dashboard.md, as a module."""
+    specification = importlib.util.spec_from_file_location("dashboard_page", ROOT / "tools/dashboard_page.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_the_dashboard_has_the_screens_and_keys_of_today():
+    text = page("dashboard.md")
+
+    assert text == dashboard_page().filled(text), "python tools/dashboard_page.py writes it anew"
+
+
+def test_every_page_of_the_dashboard_has_its_keys_and_every_key_its_row():
+    text = page("dashboard.md")
+
+    assert set(re.findall(r"<!-- keys: ([\w-]+) -->", text)) == {*PAGES_OF_DASHBOARD, "all"}
+    told = {row[1].strip("| ").partition(" (operators")[0] for row in rows(text)}
+    assert told == {one.sentence for one in (*ACTIONS, *MOVES)}
