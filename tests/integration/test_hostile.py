@@ -14,6 +14,7 @@ import time
 import pytest
 from sdists import c_extension, make_sdist, make_wheel
 
+from piwheels_node.builder.confine import sandbox
 from piwheels_node.core.failure import FailureReason as Reason
 from piwheels_node.core.jobs import JobState
 
@@ -250,3 +251,16 @@ def test_a_wheel_is_not_taken_from_a_directory_that_is_a_link(farm, tmp_path):
 def outside_made(directory):
     directory.mkdir()
     return directory
+
+
+def test_a_bubblewrap_that_never_begins_is_ended(builds, open_tmp_path, monkeypatch):
+    program = open_tmp_path / "bwrap"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(builds.workshop.sandbox, "_program", str(program))
+    monkeypatch.setattr(sandbox, "_SET_UP_S", 0.1)
+
+    done = builds.build(make_sdist(open_tmp_path, "tiny", "1.0"))
+
+    assert done.reason is Reason.BUILDER_FAILED
+    assert "did not begin" in done.record.what

@@ -52,7 +52,7 @@ BUILD_ACCOUNTS = ("piwheels-build", "piwheels-node", "nobody")
 
 _PASSWD = "builder:x:1000:1000::/home/builder:/bin/sh\nnobody:x:65534:65534::/nonexistent:/bin/false\n"  # noqa: S105
 _turn = itertools.count()
-_SET_UP_S = 10.0
+_SET_UP_S = 30.0
 """How long bubblewrap may take to its first fork; it is a matter of milliseconds."""
 
 _GROUP = "builder:x:1000:\nnogroup:x:65534:\n"
@@ -185,7 +185,8 @@ class Sandbox:
             )
             closing.callback(hold.close)
             if family is None:
-                log.write(process.communicate()[0])
+                process.kill()  # else it waits for `hold`, if it only took long
+                log.write(process.communicate()[0] or b"bwrap: it did not begin in time\n")
                 return Run(process.returncode, None, stopped=False, duration_s=time.monotonic() - started)
             group = self._group(family, bounds)
             if group:
