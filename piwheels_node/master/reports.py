@@ -22,6 +22,7 @@ from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import Outcome
 from piwheels_node.core.messages import FailedBuild, FailureReport, ReasonCount
 from piwheels_node.master.database.models import Build, BuildCount, Job, Project, Release, TargetRow
+from piwheels_node.master.database.newest import newest_with
 
 MOST_DAYS = 400
 """The longest period that one report is about; with the one before it twice that is read."""
@@ -132,15 +133,18 @@ def failed_builds(
 
     Of one target or project those are found that are among the newest `LOOK_BACK` of the reason.
     """
-    newest = select(Build.id).where(Build.reason == reason).order_by(Build.id.desc())
-    if before is not None:
-        newest = newest.where(Build.id < before)
+    newest = newest_of_reason(select(Build.id), reason, before)
     if scope == Scope():
         return failed_builds_of(session, list(session.scalars(newest.limit(min(limit, _MOST)))))
     looked_at = newest.limit(LOOK_BACK).subquery()
     wanted = _in_scope(select(Build.id).join(Job, Build.job_id == Job.id), scope)
     wanted = wanted.where(Build.id.in_(select(looked_at.c.id))).order_by(Build.id.desc())
     return failed_builds_of(session, list(session.scalars(wanted.limit(min(limit, _MOST)))))
+
+
+def newest_of_reason(query: Select[Any], reason: FailureReason, before: int | None = None) -> Select[Any]:
+    """A query of builds, of those only that failed for a reason, newest first."""
+    return newest_with(query.where(Build.reason.is_not(None)), Build.reason, reason, Build.id, before)
 
 
 def _in_scope(query: Select[Any], scope: Scope) -> Select[Any]:

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Subquery, func, select
+from sqlalchemy import Select, Subquery, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState, Outcome
 from piwheels_node.core.messages import BuildEnvironment, BuildFacts, BuildPage, BuildRow, StepTime
+from piwheels_node.master import reports
 from piwheels_node.master.database.models import Build, Builder, Job, Project, Release, TargetRow, Wheel
+from piwheels_node.master.database.newest import newest_with
 from piwheels_node.master.views import wheel_view
 
 LOOK_BACK = 2000
@@ -43,9 +45,7 @@ class Wanted:
 def page(session: Session, wanted: Wanted, before: int | None, limit: int) -> BuildPage:
     """Builds, newest first; with `before` only those with smaller numbers."""
     limit = min(limit, _MOST)
-    first, rest = _first(wanted)
-    if before is not None:
-        first = first.where(Build.id < before)
+    first, rest = _first(session, wanted, before)
     if not rest:
         found = build_rows(session, list(session.scalars(first.limit(limit))))
         return BuildPage(builds=found, before=found[-1].build_id if len(found) == limit else None)
@@ -64,15 +64,27 @@ _BY_NUMBER = Build.id + 0
 _LOOKED_AT: tuple[Any, ...] = (Build.id, Build.job_id, Build.builder_id, Build.outcome, Build.reason)
 
 
-def _first(wanted: Wanted) -> tuple[Select[Any], set[str]]:
+def _first(session: Session, wanted: Wanted, before: int | None) -> tuple[Select[Any], set[str]]:
     """The builds that an index finds, newest first, and which conditions are left to be looked at."""
     rest = {name for name, value in vars(wanted).items() if value is not None}
     what: Select[Any] = select(*_LOOKED_AT)
-    for name, condition in _found_by_index(wanted).items():
-        if name in rest:
-            order = _BY_NUMBER if name == "project" else Build.id
-            return what.where(condition).order_by(order.desc()), rest - {name}
-    return what.order_by(Build.id.desc()), rest
+    older = what if before is None else what.where(Build.id < before)
+    if "job_id" in rest:
+        return older.where(Build.job_id == wanted.job_id).order_by(_BY_NUMBER.desc()), rest - {"job_id"}
+    if "project" in rest:
+        jobs = select(Job.id).join(Release, Job.release_id == Release.id)
+        jobs = jobs.join(Project, Release.project_id == Project.id).where(Project.name == wanted.project)
+        return older.where(Build.job_id.in_(jobs)).order_by(_BY_NUMBER.desc()), rest - {"project"}
+    if "builder" in rest:
+        builder_id = session.scalar(select(Builder.id).where(Builder.name == wanted.builder))
+        known = -1 if builder_id is None else builder_id
+        return newest_with(what, Build.builder_id, known, Build.id, before), rest - {"builder"}
+    if wanted.reason is not None:
+        return reports.newest_of_reason(what, wanted.reason, before), rest - {"reason"}
+    newest = older.order_by(Build.id.desc())
+    if wanted.outcome is Outcome.FAILED:
+        return newest.where(Build.reason.is_not(None)), rest - {"outcome"}
+    return newest, rest
 
 
 def _fitting(looked_at: Subquery, wanted: Wanted, rest: set[str]) -> Select[Any]:
@@ -93,22 +105,6 @@ def _fitting(looked_at: Subquery, wanted: Wanted, rest: set[str]) -> Select[Any]
     if "reason" in rest:
         query = query.where(seen.reason == wanted.reason)
     return query
-
-
-def _found_by_index(wanted: Wanted) -> dict[str, ColumnElement[bool]]:
-    """What an index of `build` answers, the most telling first."""
-    jobs = select(Job.id).join(Release, Job.release_id == Release.id)
-    jobs = jobs.join(Project, Release.project_id == Project.id).where(Project.name == wanted.project)
-    builder = select(Builder.id).where(Builder.name == wanted.builder).scalar_subquery()
-    found: dict[str, ColumnElement[bool]] = {
-        "job_id": Build.job_id == wanted.job_id,
-        "project": Build.job_id.in_(jobs),
-        "builder": Build.builder_id == builder,
-        "reason": Build.reason == wanted.reason,
-    }
-    if wanted.outcome is Outcome.FAILED:
-        found["outcome"] = Build.reason.is_not(None)
-    return found
 
 
 def build_rows(session: Session, build_ids: Sequence[int]) -> list[BuildRow]:

@@ -24,7 +24,7 @@ from piwheels_node.master.database.statements import Statement, ask
 from piwheels_node.master.jobs import rows
 from piwheels_node.master.jobs.rows import is_in
 
-COUNTED = 10_000
+COUNTED = 5_000
 """So many jobs of one lane are counted; more are told to be more."""
 
 MOST = 500

@@ -78,4 +78,4 @@ def are_all_seen(session: Session, reason: FailureReason) -> bool:
 
 
 def _newest_of(reason: FailureReason) -> Select[Any]:
-    return select(Build.id).where(Build.reason == reason).order_by(Build.id.desc()).limit(LOOK_BACK)
+    return reports.newest_of_reason(select(Build.id), reason).limit(LOOK_BACK)
