@@ -8,17 +8,20 @@ Skipped where that index does not answer: the same paths are covered by home-mad
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 import pytest
+from awkward import AWKWARD, NEW, OLD
 from fix_farm import Farm
+from test_explain import explained
 
 from piwheels_node.core.errors import PyPIError
 from piwheels_node.core.failure import FailureReason as Reason
 from piwheels_node.core.jobs import JobState
-from piwheels_node.master.pypi.index import default_index_url
+from piwheels_node.master.pypi.index import PyPI, default_index_url
 
 pytestmark = pytest.mark.pypi
 
@@ -63,3 +66,27 @@ def test_pycups_names_the_header_and_its_debian_package(farm):
 
     assert (build.reason, build.captured) == (Reason.MISSING_HEADER, "cups/http.h")
     assert build.debian_package == "libcups2-dev"
+
+
+@pytest.fixture
+def pypi_itself(index_url):
+    """Asks the index that pip uses."""
+    pypi = PyPI(index_url)
+    yield pypi
+    pypi.close()
+
+
+def test_what_is_said_of_awkward_projects_is_true(pypi_itself, sqlite_database):
+    with ThreadPoolExecutor(8) as threads:
+        projects = list(threads.map(lambda case: pypi_itself.project(case.project), AWKWARD))
+
+    told = [
+        explained(sqlite_database, project, case.version)
+        for project, case in zip(projects, AWKWARD, strict=True)
+    ]
+    wrong = [
+        (case.project, said)
+        for case, said in zip(AWKWARD, told, strict=True)
+        if not (said[OLD].startswith(case.old) and said[NEW].startswith(case.new))
+    ]
+    assert wrong == []

@@ -21,7 +21,7 @@ from piwheels_node.master.api.context import Context, Here, Operator
 from piwheels_node.master.api.threads import in_daemon_thread
 from piwheels_node.master.jobs.planning import Farm
 from piwheels_node.master.pypi import people
-from piwheels_node.master.pypi.follow import scope_of
+from piwheels_node.master.pypi.follow import scope_of, why_not_planned
 
 router = APIRouter(tags=["planning"])
 
@@ -53,7 +53,8 @@ def _explain(here: Context, name: str, version: str | None) -> ProjectPlan:
     project = here.pypi.project(name)
     with here.database.read() as session:
         farm = Farm.of(session, scope_of(here.settings.pypi), here.now())
-        return people.explain(session, project, version, farm)
+        why_not = why_not_planned(here.settings.pypi, project.name)
+        return people.explain(session, project, version, farm, why_not=why_not)
 
 
 @router.get("/skips")

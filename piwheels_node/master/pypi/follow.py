@@ -67,7 +67,7 @@ def make_feed(settings: PypiSettings, pypi: PyPI) -> Feed | None:
         case "list":
             return List(pypi)
         case "watch":
-            watch = Watch(settings.watch.replace(",", " ").split())
+            watch = _watched(settings)
             if watch.names:
                 return watch
             raise SettingsError("nothing is watched", where="pypi.watch", hint='watch = "spidev RPi.GPIO"')
@@ -87,6 +87,19 @@ def scope_of(settings: PypiSettings) -> Scope:
         raise SettingsError(
             f"no scope is called '{settings.scope}'", where="pypi.scope", hint=hint
         ) from error
+
+
+def why_not_planned(settings: PypiSettings, name: str) -> str | None:
+    """Why a master with these settings builds nothing of a project by itself; None where it does."""
+    if settings.follow == "off":
+        return "PyPI is not followed here (pypi.follow is off), so it is built when somebody asks for it"
+    if settings.follow == "watch" and name not in _watched(settings).names:
+        return "it is not watched (pypi.watch), so it is built when somebody asks for it"
+    return None
+
+
+def _watched(settings: PypiSettings) -> Watch:
+    return Watch(settings.watch.replace(",", " ").split())
 
 
 class Follower:

@@ -6,7 +6,7 @@ Functions take a session and give `core.messages`; this module knows no HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -90,8 +90,13 @@ def sync_again(session: Session, now: datetime) -> None:
     notes.move(session, now, list_at=None)
 
 
-def explain(session: Session, project: ProjectFiles, version: str | None, farm: Farm) -> ProjectPlan:
-    """What PyPI has of a project and what is to be done about it; raises NotOnPyPIError for a version."""
+def explain(
+    session: Session, project: ProjectFiles, version: str | None, farm: Farm, *, why_not: str | None = None
+) -> ProjectPlan:
+    """What PyPI has of a project and what is to be done about it; raises NotOnPyPIError for a version.
+
+    `why_not` says why nothing of this project is built by itself, whatever the rules would want.
+    """
     releases = project.releases
     chosen = sorted(releases, reverse=True)
     if version is not None:
@@ -103,12 +108,21 @@ def explain(session: Session, project: ProjectFiles, version: str | None, farm: 
             )
     chosen = chosen[:_MOST_RELEASES]
     found = outlook(session, project, farm, chosen)
+    if why_not is not None:
+        found = {one: _unless_asked(verdicts, why_not) for one, verdicts in found.items()}
     return ProjectPlan(
         name=project.name,
         status=project.status,
         known=len(releases),
         releases=[_release(project, one, releases[one], found[one]) for one in chosen],
     )
+
+
+def _unless_asked(verdicts: Mapping[Target, Verdict], why_not: str) -> dict[Target, Verdict]:
+    return {
+        target: Unwanted(why_not) if isinstance(one, Build | Waits) else one
+        for target, one in verdicts.items()
+    }
 
 
 def _release(
