@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Following many mixed events of a troublesome PyPI, killed again and again: is the end what it should be?
 
-    python benchmarks/follow.py --events 100000 --kills 50
+    python benchmarks/follow.py --events 100000 --kills 50 --engine postgresql
 
 A home-made PyPI (`tests/support/fix_changes.py`) plays a change log with deletions, yanks, renames,
 quarantine and malformed names, answers with errors, cut off or with old pages, and lets events become visible
@@ -18,12 +18,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 
 from fix_changes import LivingPyPI
+from postgres import Cluster
 from sqlalchemy import func, select
 
 from piwheels_node.core.jobs import JobState
@@ -58,11 +61,11 @@ def clock(begun: float) -> datetime:
     return datetime(2026, 12, 1, tzinfo=UTC) + timedelta(seconds=(time.time() - begun) * FASTER)
 
 
-def follow(path: Path, index_url: str, kind: str, begun: float) -> None:
+def follow(url: str, index_url: str, kind: str, begun: float) -> None:
     """The follower's process: for ever, or until it is killed."""
     settings = PypiSettings(follow=kind, timeout_s=5, every_s=0.05, queue_max=10**9)
     pypi = PyPI(index_url, timeout_s=5, retry_delay_s=0)
-    with Database.open(f"sqlite:///{path}") as database:
+    with Database.open(url) as database:
         follower = Follower(database, pypi, make_feed(settings, pypi), settings, lambda: clock(begun))
         while True:
             time.sleep(min(follower.turn(), 0.02))
@@ -71,8 +74,8 @@ def follow(path: Path, index_url: str, kind: str, begun: float) -> None:
 class Process:
     """A follower that can be killed."""
 
-    def __init__(self, path: Path, index_url: str, kind: str, begun: float) -> None:
-        self._words = [sys.executable, __file__, "--child", str(path), index_url, kind, str(begun)]
+    def __init__(self, url: str, index_url: str, kind: str, begun: float) -> None:
+        self._words = [sys.executable, __file__, "--child", url, index_url, kind, str(begun)]
         self.start()
 
     def start(self) -> None:
@@ -85,7 +88,7 @@ class Process:
         self._process.wait()
 
 
-def prepare(path: Path) -> None:
+def prepare(url: str) -> None:
     """A database with a builder."""
 
     def fill(session) -> None:  # noqa: ANN001
@@ -94,8 +97,20 @@ def prepare(path: Path) -> None:
         session.flush()
         session.add(BuilderTarget(builder_id=1, target_id=1, environment_id="e", offered_at=now))
 
-    with Database.open(f"sqlite:///{path}") as database:
+    with Database.open(url) as database:
         database.write(fill)
+
+
+@contextmanager
+def two_databases(engine: str) -> Iterator[tuple[str, str]]:
+    """The URLs of two empty ones: for who is killed, and for a first reading."""
+    with tempfile.TemporaryDirectory() as place:
+        if engine == "sqlite":
+            yield f"sqlite:///{place}/followed.db", f"sqlite:///{place}/scratch.db"
+        else:
+            Path(place).chmod(0o755)
+            with Cluster(Path(place, "cluster")) as cluster:
+                yield cluster.create_database("followed"), cluster.create_database("scratch")
 
 
 def wait_for_end(database: Database, living: LivingPyPI, limit_s: float) -> None:
@@ -134,34 +149,40 @@ def state(database: Database) -> tuple[dict[str, tuple[str, int, bytes | None]],
         return projects, {(name, version, filename) for name, version, filename in rows}
 
 
-def run(events: int, kills: int, projects: int, seed: int) -> int:
+def run(events: int, kills: int, projects: int, seed: int, engine: str = "sqlite") -> int:
     """Everything; gives the exit code."""
+    with two_databases(engine) as urls:
+        return compare(events, kills, projects, seed, *urls)
+
+
+def compare(  # noqa: PLR0917 - as `run`
+    events: int, kills: int, projects: int, seed: int, followed: str, scratch: str
+) -> int:
+    """The same, with the URLs of two empty databases."""
     begun = time.time()
     chance = random.Random(seed)
     living = LivingPyPI(seed, most_projects=projects)
     living.trouble, living.lateness, living.is_behind = 0.05, 0.1, 0.05
-    with tempfile.TemporaryDirectory() as place:
-        followed, scratch = Path(place, "followed.db"), Path(place, "scratch.db")
-        prepare(followed)
-        prepare(scratch)
-        process = Process(followed, living.index_url, "changelog", begun)
-        for _ in range(kills):
-            living.happen(events // kills)
-            time.sleep(chance.uniform(0.3, 1.5))
-            process.kill()
-            process.start()
-        living.settle()
-        living.happen(1)
-        with Database.open(f"sqlite:///{followed}") as database:
-            wait_for_end(database, living, 600)
-            process.kill()
-            after_s = time.time() - begun
-            mine = state(database)
-        process = Process(scratch, living.index_url, "list", begun)
-        with Database.open(f"sqlite:///{scratch}") as database:
-            wait_for_end(database, living, 600)
-            process.kill()
-            wanted = state(database)
+    prepare(followed)
+    prepare(scratch)
+    process = Process(followed, living.index_url, "changelog", begun)
+    for _ in range(kills):
+        living.happen(events // kills)
+        time.sleep(chance.uniform(0.3, 1.5))
+        process.kill()
+        process.start()
+    living.settle()
+    living.happen(1)
+    with Database.open(followed) as database:
+        wait_for_end(database, living, 600)
+        process.kill()
+        after_s = time.time() - begun
+        mine = state(database)
+    process = Process(scratch, living.index_url, "list", begun)
+    with Database.open(scratch) as database:
+        wait_for_end(database, living, 600)
+        process.kill()
+        wanted = state(database)
     living.close()
     same = mine == wanted
     print(f"{len(living.log)} events, {kills} kills, {after_s:.0f} s, {len(living.requests)} requests")
@@ -181,8 +202,8 @@ def differences(mine: tuple, wanted: tuple) -> list[object]:
 def main() -> int:
     """From the command line."""
     if sys.argv[1:2] == ["--child"]:
-        path, index_url, kind, begun = sys.argv[2:]
-        follow(Path(path), index_url, kind, float(begun))
+        url, index_url, kind, begun = sys.argv[2:]
+        follow(url, index_url, kind, float(begun))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -190,8 +211,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--projects", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engine", choices=("sqlite", "postgresql"), default="sqlite")
     wanted = parser.parse_args()
-    return run(wanted.events, wanted.kills, wanted.projects, wanted.seed)
+    return run(wanted.events, wanted.kills, wanted.projects, wanted.seed, wanted.engine)
 
 
 if __name__ == "__main__":
