@@ -17,6 +17,7 @@ pytest_plugins = [
     "fix_network",
     "fix_postgres",
     "fix_pty",
+    "fix_follow",
     "fix_pypi",
     "fix_siege",
     "fix_terminal",

@@ -5,7 +5,7 @@
 deleted, projects are renamed, quarantined, archived, deleted and made anew. It serves all that as the Simple
 API in JSON (with ETag and `_last-serial`) and as XML-RPC. `trouble` is the share of requests that fail, each
 in another way; `lateness` the share of events that become visible after later ones; `is_behind` makes pages
-lag.
+lag. `faults` says by path what always fails, and how.
 It knows nothing of the rest of this repository.
 """
 
@@ -63,6 +63,8 @@ class LivingPyPI:
         self.lateness = 0.0
         self.is_behind = 0.0
         self.serial_shown: int | None = None
+        self.faults: dict[str, str] = {}
+        self.closed = threading.Event()
         self.requests: list[str] = []
         self.has_changelog = True
         self._chance = random.Random(seed)
@@ -83,6 +85,7 @@ class LivingPyPI:
         return f"{self.url}/simple/"
 
     def close(self) -> None:
+        self.closed.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -279,9 +282,11 @@ class LivingPyPI:
                 return 304, {"ETag": tag}, b""
             return 200, {"ETag": tag, "Content-Type": "application/vnd.pypi.simple.v1+json"}, page
 
-    def fault(self) -> str | None:
+    def fault(self, path: str) -> str | None:
         """What goes wrong with a request, if anything."""
         with self._lock:
+            if path in self.faults:
+                return self.faults[path]
             if self._faults.random() >= self.trouble:
                 return None
             return self._faults.choice(("429", "500", "503", "truncate", "cut", "close", "garbage"))
@@ -341,7 +346,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        fault = self.server.pypi.fault()
+        fault = self.server.pypi.fault(self.path)
+        if fault == "hang":
+            self.server.pypi.closed.wait()
+            fault = "close"
         status, headers, answer = self.server.pypi.answer(
             self.command, self.path, body, self.headers.get("If-None-Match", "")
         )

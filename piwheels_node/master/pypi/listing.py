@@ -119,7 +119,7 @@ def _read_file(project: str, page_url: str, entry: object) -> ListedFile | None:
     if len(filename) > 255:  # noqa: PLR2004 - NAME_MAX
         return None
     named = _read_filename(filename)
-    url = _url(page_url, entry.get("url", ""))
+    url = _url(page_url, entry.get("url"))
     if named is None or named[0] != project or url is None:
         return None
     yanked = entry.get("yanked", False)
@@ -140,7 +140,9 @@ def _read_file(project: str, page_url: str, entry: object) -> ListedFile | None:
 
 def _url(page_url: str, told: object) -> str | None:
     """Where a file is, without a fragment; None where it is nowhere. Most of PyPI's are whole already."""
-    url = str(told)
+    url = _text(told)
+    if url is None:
+        return None
     if not _WHOLE_URL.fullmatch(url):
         url = urldefrag(urljoin(page_url, url)).url
     is_web = url[:8].lower().startswith(("http://", "https://"))

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import pytest
 from fix_database import NOW, TARGET
+from fix_follow import SETTINGS, Clock, Followed, add_builder
 from sqlalchemy import select
 
 from piwheels_node.core.errors import NodeError, SettingsError
@@ -18,110 +19,17 @@ from piwheels_node.core.jobs import JobState
 from piwheels_node.core.settings import PypiSettings
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import (
-    Builder,
     BuilderTarget,
     Job,
     Project,
-    PypiFile,
     PypiNote,
-    PypiProject,
     Release,
     TargetRow,
-    Walk,
 )
 from piwheels_node.master.jobs import queue
 from piwheels_node.master.pypi import notes
 from piwheels_node.master.pypi.follow import Follower, make_feed
 from piwheels_node.master.pypi.index import PyPI
-
-SETTINGS = PypiSettings(follow="changelog", timeout_s=5, every_s=0.000001)
-
-
-class Clock:
-    """A clock that only moves when told to."""
-
-    def __init__(self):
-        self.now = NOW
-
-    def __call__(self):
-        return self.now
-
-
-class Farm:
-    """A database with a builder, and a follower of a living PyPI."""
-
-    def __init__(self, database, living, settings=SETTINGS):
-        self.database = database
-        self.living = living
-        self.clock = Clock()
-        self.settings = settings
-        self.start()
-
-    def start(self):
-        self.pypi = PyPI(self.living.index_url, timeout_s=5, retry_delay_s=0)
-        feed = make_feed(self.settings, self.pypi)
-        self.follower = Follower(self.database, self.pypi, feed, self.settings, self.clock)
-
-    def stop(self):
-        self.follower.close()
-        self.pypi.close()
-
-    def settle(self, turns=200):
-        """Turn until nothing is left to do."""
-        for _ in range(turns):
-            self.clock.now += timedelta(hours=7)  # whatever waits for its time
-            self.follower._ask_at = 0.0
-            wait_s = self.follower.turn()
-            with self.database.read() as session:
-                left = session.scalars(select(PypiNote.name)).all()
-                walks = session.scalars(select(Walk)).all()
-            if wait_s and not left and (not walks or all(walk.done_at for walk in walks)):
-                return
-        raise AssertionError(f"it never ends: {left}, {walks}")
-
-    def state(self):
-        """What is known of PyPI, and which jobs wait."""
-        with self.database.read() as session:
-            projects = {
-                row.name: (row.status, row.serial, row.listing)
-                for row in session.scalars(select(PypiProject))
-                if row.status != "deleted"
-            }
-            jobs = {
-                tuple(row)
-                for row in session.execute(
-                    select(Project.name, Release.version, PypiFile.filename)
-                    .join(Release, Release.project_id == Project.id)
-                    .join(Job, Job.release_id == Release.id)
-                    .join(PypiFile, Job.sdist_id == PypiFile.id)
-                    .where(Job.state == JobState.READY)
-                )
-            }
-        return projects, jobs
-
-
-def add_builder(database, *targets):
-    def work(session):
-        builder = Builder(name="pi", created_at=NOW)
-        session.add(builder)
-        session.flush()
-        for name in targets:
-            target = TargetRow(name=name, created_at=NOW)
-            session.add(target)
-            session.flush()
-            session.add(
-                BuilderTarget(builder_id=builder.id, target_id=target.id, environment_id="e", offered_at=NOW)
-            )
-
-    database.write(work)
-
-
-@pytest.fixture
-def followed(database, living):
-    add_builder(database, TARGET)
-    farm = Farm(database, living)
-    yield farm
-    farm.stop()
 
 
 @pytest.fixture
@@ -132,7 +40,7 @@ def scratch(tmp_path, living, empty_database):
         add_builder(database, TARGET)
 
         def read():
-            farm = Farm(database, living, replace(SETTINGS, follow="list"))
+            farm = Followed(database, living, replace(SETTINGS, follow="list"))
             farm.settle()
             farm.stop()
             return farm.state()
@@ -176,7 +84,7 @@ def test_a_watched_project_is_planned_and_others_are_not(database, living):
     living.add("wanted", "wanted-2.0.tar.gz")
     living.add("wanted", "wanted-2.0-py3-none-any.whl")
     living.add("other", "other-1.0.tar.gz")
-    farm = Farm(database, living, replace(SETTINGS, follow="watch", watch="Wanted, absent"))
+    farm = Followed(database, living, replace(SETTINGS, follow="watch", watch="Wanted, absent"))
     farm.settle()
 
     assert farm.state()[1] == {("wanted", "1.0", "wanted-1.0.tar.gz")}
@@ -221,7 +129,7 @@ def test_a_new_target_is_planned_for_everything_newest_first_as_its_queue_has_ro
 
 
 def test_one_of_several_masters_follows_and_another_takes_over(followed, living):
-    other = Farm(followed.database, living)
+    other = Followed(followed.database, living)
     followed.follower.turn()
     living.add("foo", "foo-1.tar.gz")
     assert other.follower.turn() > 1
@@ -285,7 +193,7 @@ def test_what_came_of_one_target_decides_what_is_built_for_the_next(database, li
     first, second = "cp311-linux_x86_64-debian12", "cp313-linux_x86_64-debian13"
     add_builder(database, first, second)
     living.add("foo", "foo-1.tar.gz")
-    farm = Farm(database, living)
+    farm = Followed(database, living)
     farm.settle()
 
     def targets(state):
