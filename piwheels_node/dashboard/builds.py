@@ -259,7 +259,7 @@ def _what_it_took(sight: BuildSight) -> list[tuple[str, Line]]:
 
 
 def _short(seconds: float) -> str:
-    return f"{seconds:.1f}s" if seconds < 10 else elapsed(seconds)  # noqa: PLR2004 - a digit more where it tells
+    return f"{seconds:.1f}s" if 0 < seconds < 1 else elapsed(seconds)
 
 
 def _environment(facts: BuildFacts) -> list[Cell]:
@@ -369,7 +369,7 @@ _COLUMNS: dict[str, Column[Ended]] = {
         Column[Ended](
             "target",
             "target",
-            18,
+            19,
             lambda row: Cell(short_target(row.build.target), Role.FAINT),
             lambda row: row.build.target,
             rank=4,

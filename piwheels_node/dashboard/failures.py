@@ -223,7 +223,7 @@ PROJECTS: Arrangement[ProjectFailures] = Arrangement(
         Column(
             "target",
             "target",
-            18,
+            19,
             lambda row: Cell(short_target(row.newest.target), Role.FAINT),
             rank=5,
             share=1,

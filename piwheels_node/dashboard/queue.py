@@ -194,7 +194,7 @@ JOBS: Arrangement[Waiting] = Arrangement(
         Column(
             "target",
             "target",
-            18,
+            19,
             lambda row: Cell(short_target(row.job.target), Role.FAINT),
             lambda row: row.job.target,
             rank=3,

@@ -58,9 +58,13 @@ def over_time(sight: StatisticsSight, width: int, height: int, glyphs: Glyphs) -
 
 
 def per_builder(sight: StatisticsSight, width: int, height: int, glyphs: Glyphs) -> list[Line]:
-    """What each builder built, day by day; those that built most come first, on one scale."""
+    """What each builder was at, day by day; those that built most come first, on one scale."""
     rows = [
-        (one.builder, [sum(pair) for pair in zip(one.built, one.failed, strict=True)], number(sum(one.built)))
+        (
+            one.builder,
+            [sum(pair) for pair in zip(one.built, one.failed, strict=True)],
+            number(sum(one.built) + sum(one.failed)),
+        )
         for one in sight.builders.builders
     ]
     if not rows:

@@ -111,6 +111,8 @@ class Build(Page[BuildSight]):
 
     def _may_read(self, sight: BuildSight) -> bool:
         """A log that has ended and is held needs no more looking at."""
+        if sight.no_log and not sight.is_live and sight.facts is not None:
+            return False
         wish = self._log.wish()
         return wish is not None and (wish.anew or sight.is_live or self._log.window.has_more or not sight.log)
 
@@ -148,11 +150,15 @@ class Build(Page[BuildSight]):
         notes = [Cell(value.no_log, Role.WARN)] if value.no_log else self._log_notes(value)
         self._log_title.show(title("Log"), notes)
         self._builds_title.show(title(f"Builds of {value.job.project}", self._builds.count))
-        log.display = self._view != "builds" and not value.no_log
+        shown = self._view != "builds" and not value.no_log
+        if log.display != shown:
+            log.display = shown
 
     def _log_notes(self, value: BuildSight) -> Line:
         """Where one stands in the log, and what the keys have made of it."""
         log, window = self._log, self._log.window
+        if not window.size_bytes:
+            return [Cell("nothing so far" if value.facts is None else "empty", Role.FAINT)]
         parts: list[Cell] = []
         if log.searched:
             parts.append(Cell(f'"{clean(log.searched, 20)}"  ', Role.WARN))
