@@ -201,7 +201,7 @@ class QueuedJob(Message):
 
 
 class QueueLane(Message):
-    """How many jobs of a target are ready with one priority; `is_whole` is False where there are more."""
+    """How many jobs of a target are ready with one priority, or about so many where not `is_whole`."""
 
     target: str
     priority: Priority

@@ -147,7 +147,7 @@ class Tally:
         for ended, (by, newest) in self.builds.items():
             which = ended.day, ended.target_id, ended.result
             before, known = results.get(which, (0, None))
-            results[which] = before + by, newest or known
+            results[which] = before + by, max(newest or 0, known or 0) or None
             builders.setdefault((ended.day, ended.builder_id), Bag())[ended.is_built] += by
             hours.setdefault(ended.hour, Bag())[ended.is_built] += by
         shortcut.run_many(

@@ -91,12 +91,12 @@ def _lanes(session: Session, target: str, target_id: int, many: int) -> Iterable
     counts: Bag[Priority] = Bag()
     for priority, jobs in ask(session, _COUNT, above_backlog):
         counts[max(one for one in Priority if one <= priority)] += jobs
-    counted = sum(counts.values())
-    counts[Priority.BACKLOG] = max(many - counted, 0)
+    counts[Priority.BACKLOG] = max(many - sum(counts.values()), 0)
+    so_far = 0  # counting began with the highest priority: what it reached is exact
     for band in _BANDS:
+        so_far += counts[band] if band is not Priority.BACKLOG else 0
         if counts[band]:
-            is_whole = band > Priority.RELEASED or counted < COUNTED
-            yield QueueLane(target=target, priority=band, jobs=counts[band], is_whole=is_whole)
+            yield QueueLane(target=target, priority=band, jobs=counts[band], is_whole=so_far < COUNTED)
 
 
 def _next(session: Session, target_id: int, priority: Priority | None, limit: int) -> list[int]:

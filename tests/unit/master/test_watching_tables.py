@@ -136,8 +136,8 @@ def test_lanes_are_counted_and_served_in_order_over_all_memory_classes_and_layer
     assert [job.memory_class for job in view.ready[TARGET]] == [3, 0, 0, 0]
     assert [job.job_id for job in ask(lanes.ready_of, TARGET, Priority.RELEASED, 10)] == [four]
     assert [job.job_id for job in ask(lanes.ready_of, TARGET, Priority.BACKLOG, 10)] == [one]
-    monkeypatch.setattr(lanes, "COUNTED", 1)
-    assert not all(lane.is_whole for lane in ask(lanes.queue, 10).lanes)
+    monkeypatch.setattr(lanes, "COUNTED", 3)
+    assert [lane.is_whole for lane in ask(lanes.queue, 10).lanes] == [True, False, False]
 
 
 def test_what_waits_says_for_what(tables, ask):
