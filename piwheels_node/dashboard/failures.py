@@ -128,28 +128,29 @@ def _change(row: ReasonCount) -> Cell:
     return Cell(f"{difference:+,}", Role.WARN if difference > 0 else Role.GOOD)
 
 
-def _newest(row: ReasonCount) -> str:
+def newest_words(row: ReasonCount) -> str:
+    """The newest package that failed so."""
     return f"{row.newest.project} {row.newest.version}" if row.newest else ""
 
 
+REASON: Column[ReasonCount] = Column(
+    "reason", "reason", 19, lambda row: Cell(str(row.reason), Role.BAD), lambda row: str(row.reason)
+)
+BUILDS: Column[ReasonCount] = Column(
+    "builds",
+    "builds",
+    6,
+    lambda row: Cell(number(row.builds)),
+    lambda row: row.builds,
+    right=True,
+    falling=True,
+)
+"""The columns that all tables of reasons have."""
+
 REASONS: Arrangement[ReasonCount] = Arrangement(
     (
-        Column(
-            "reason",
-            "reason",
-            19,
-            lambda row: Cell(str(row.reason), Role.STRONG),
-            lambda row: str(row.reason),
-        ),
-        Column(
-            "builds",
-            "builds",
-            6,
-            lambda row: Cell(number(row.builds)),
-            lambda row: row.builds,
-            right=True,
-            falling=True,
-        ),
+        REASON,
+        BUILDS,
         Column(
             "share",
             "share",
@@ -178,7 +179,7 @@ REASONS: Arrangement[ReasonCount] = Arrangement(
             rank=5,
             share=1,
         ),
-        Column("newest", "newest", 14, lambda row: Cell(_newest(row)), rank=1, share=2),
+        Column("newest", "newest", 14, lambda row: Cell(newest_words(row)), rank=1, share=2),
         Column(
             "package",
             "in Debian",
@@ -189,7 +190,7 @@ REASONS: Arrangement[ReasonCount] = Arrangement(
         Column("sentence", "", 30, lambda row: Cell(row.sentence, Role.FAINT), rank=6, share=3),
     ),
     key=lambda row: str(row.reason),
-    text=lambda row: f"{row.reason} {row.sentence} {_newest(row)}",
+    text=lambda row: f"{row.reason} {row.sentence} {newest_words(row)}",
 )
 
 PROJECTS: Arrangement[ProjectFailures] = Arrangement(

@@ -16,6 +16,7 @@ from piwheels_node.dashboard.builders import Shown
 from piwheels_node.dashboard.builds import place
 from piwheels_node.dashboard.charts import trend
 from piwheels_node.dashboard.deeds import BuilderName, Subject
+from piwheels_node.dashboard.failures import BUILDS, REASON, newest_words
 from piwheels_node.dashboard.listing import Arrangement, Column
 from piwheels_node.dashboard.look import Glyphs
 from piwheels_node.dashboard.screens.base import Page
@@ -146,29 +147,15 @@ def reasons(most: float, glyph: str) -> Arrangement[ReasonCount]:
     """The table of reasons, whose bars are parts of the longest."""
     return Arrangement(
         (
-            Column(
-                "reason",
-                "reason",
-                19,
-                lambda row: Cell(row.reason.value, Role.BAD),
-                lambda row: row.reason.value,
-            ),
-            Column(
-                "builds",
-                "builds",
-                6,
-                lambda row: Cell(number(row.builds)),
-                lambda row: row.builds,
-                right=True,
-                falling=True,
-            ),
+            REASON,
+            BUILDS,
             Column("share", "", 4, lambda row: Cell(f"{row.share:.0%}", Role.FAINT), right=True),
             Column("bar", "", BAR_WIDTH, lambda row: _reason_bar(row, most, glyph), rank=2),
             Column(
                 "newest",
                 "newest",
                 20,
-                lambda row: Cell(f"{row.newest.project} {row.newest.version}" if row.newest else ""),
+                lambda row: Cell(newest_words(row)),
                 share=1,
                 rank=1,
             ),
