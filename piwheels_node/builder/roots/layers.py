@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from piwheels_node.builder.caches.seal import is_intact, seal
-from piwheels_node.builder.caches.shelves import Held, Shelf
+from piwheels_node.builder.caches.shelves import Held, Shelf, workplace
 from piwheels_node.builder.files import remove_tree, sha256_of
 from piwheels_node.builder.halt import Halt
 from piwheels_node.builder.roots.alternatives import lay_alternatives
@@ -36,7 +36,7 @@ from piwheels_node.builder.roots.view import View, view
 from piwheels_node.core.errors import BuildError
 from piwheels_node.core.failure import FailureReason
 
-_TREE, _SEAL, _PART, _ALTERNATIVES = "tree", "seal.json", ".part-", "alternatives"
+_TREE, _SEAL, _ALTERNATIVES = "tree", "seal.json", "alternatives"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _MOST_PACKAGES = 240
 """An overlay may have 500 directories (OVL_MAX_STACK), and a package may have two."""
@@ -183,10 +183,9 @@ class LayerStore:
             self.apt.download([package], fetched, halt)
         if sha256_of(archive) != package.sha256:
             raise BuildError(FailureReason.HASH_MISMATCH, captured=package.name)
-        for left in [entry / _TREE, *entry.glob(f"{_PART}*")]:
-            remove_tree(left)
+        remove_tree(entry / _TREE)
         entry.chmod(0o755)  # the account that package code runs as walks through
-        part = Path(tempfile.mkdtemp(prefix=_PART, dir=entry))
+        part = workplace(entry)
         try:
             unpack_package(archive, part, halt)
             lay_alternatives(archive, part, part / _ALTERNATIVES)
