@@ -162,7 +162,7 @@ class Build(Page[BuildSight]):
         parts: list[Cell] = []
         if log.searched:
             parts.append(Cell(f'"{clean(log.searched, 20)}"  ', Role.WARN))
-        if log.unseen:
+        if log.unseen and value.is_live:
             parts.append(Cell(f"{number(log.unseen)} new lines  ", Role.BUSY))
         top = log.top_number
         where = f"line {top:,}" if top else f"{window.begin * 100 // max(1, window.size_bytes)}%"

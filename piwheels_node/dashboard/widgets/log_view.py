@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -65,7 +66,6 @@ class LogView(ScrollView, can_focus=True):
         self._wish: Wish | None = Wish(last=FIRST_BYTES, anew=True)
         self._texts: list[str] = []
         self._rows: list[Row] | None = None
-        self._widest = 0
         self._settling = False
         self._goal: float | None = None
 
@@ -252,9 +252,9 @@ class LogView(ScrollView, can_focus=True):
         """The size of what can be scrolled, after a change of lines, width or wrapping."""
         self._texts = self.window.texts
         self._rows = rows(self._texts, self._width) if self.wrap else None
-        self._widest = 0 if self.wrap else max(map(len, self._texts), default=0)
         height = len(self._texts) if self._rows is None else len(self._rows)
-        width = self._width if self.wrap else min(_WIDEST, max(self._widest, self._width))
+        widest = 0 if self.wrap else max(map(_cells, self._texts), default=0)
+        width = min(_WIDEST, max(widest, self._width))
         self._settling = True
         try:
             self.virtual_size = Size(width, height)
@@ -367,3 +367,8 @@ class LogView(ScrollView, can_focus=True):
                 at = stop
         segments.append(Segment(text[at : row.stop], base))
         return segments
+
+
+def _cells(text: str) -> int:
+    """How wide a line is; most lines need no looking at each character."""
+    return len(text) if text.isascii() else cell_len(text)

@@ -436,6 +436,31 @@ def test_the_four_pictures_lead_to_the_failures(look_at):
     look_at(farm_of(12), steps, first=Place("statistics"))
 
 
+# --- a terminal that changes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *(Place("build", "198"), Place("build", "310"), Place("failures"), Place("queue")),
+        *(Place("packages", "lxml"), Place("packages"), Place("statistics")),
+    ],
+    ids=str,
+)
+def test_a_page_is_as_it_was_after_the_terminal_was_tiny_and_huge(look_at, place):
+    async def steps(screen):
+        if place.page == "build":
+            await log_is_there(screen)
+        await screen.refresh()
+        before = screen.text
+        for size in ((20, 5), (1, 1), (250, 80), (80, 24)):
+            await screen.pilot.resize_terminal(*size)
+            await screen.refresh()
+        await screen.until(lambda: screen.text == before, "the same page")
+
+    look_at(farm_of(12), steps, first=place)
+
+
 # --- hostile words -------------------------------------------------------------------------------------
 
 
