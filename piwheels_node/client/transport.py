@@ -7,6 +7,7 @@ given (PEM), a server is believed exactly if it shows that one (`pinning`).
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import ssl
 from types import TracebackType
@@ -178,11 +179,16 @@ class Transport:
             raise _unreadable(answer) from error
 
     def _read_list(self, answer: httpx.Response, kind: type[M]) -> list[M]:
-        adapter: TypeAdapter[list[M]] = TypeAdapter(list[kind])  # type: ignore[valid-type]
         try:
-            return adapter.validate_json(answer.content)
+            return _adapter(kind).validate_json(answer.content)
         except ValidationError as error:
             raise _unreadable(answer) from error
+
+
+@functools.cache
+def _adapter(kind: type[M]) -> TypeAdapter[list[M]]:
+    """What reads lists of a kind of message; it takes a while to make, and screens ask every few seconds."""
+    return TypeAdapter(list[kind])  # type: ignore[valid-type]
 
 
 def _is_about_certificate(error: BaseException) -> bool:

@@ -17,7 +17,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from piwheels_node.dashboard.look import FULL, Look
-from piwheels_node.dashboard.words import Cell, Line, clean
+from piwheels_node.dashboard.words import Cell, Line, Role, clean
+
+_STYLES: dict[tuple[str, Role, Style, bool], Style] = {}
 
 
 class Painted(Widget):
@@ -71,8 +73,7 @@ class Painted(Widget):
         """Textual asks for a line."""
         width = self.size.width
         line = self.line_at(y, width)
-        strip = painted(line, width, self.look, stale=self.is_stale, over=self.style_at(y))
-        return strip.apply_style(self.rich_style)
+        return painted(line, width, self.look, stale=self.is_stale, over=self.style_at(y))
 
 
 def painted(line: Line, width: int, look: Look, *, stale: bool = False, over: Style | None = None) -> Strip:
@@ -91,7 +92,7 @@ def painted(line: Line, width: int, look: Look, *, stale: bool = False, over: St
             segments[-1] = Segment(segments[-1].text + words, segments[-1].style)
             used += size
             continue
-        style = look.style(cell.role, stale=stale) + over
+        style = _style(look, cell.role, over, stale=stale)
         if used + size > width:
             _cut(segments, Segment(words, style), width - used, look.glyphs.ellipsis)
             used = width
@@ -99,8 +100,18 @@ def painted(line: Line, width: int, look: Look, *, stale: bool = False, over: St
         segments.append(Segment(words, style))
         used += size
     if used < width:
-        segments.append(Segment(" " * (width - used), over))
+        segments.append(Segment(" " * (width - used), _style(look, Role.PLAIN, over, stale=stale)))
     return Strip(segments, width)
+
+
+def _style(look: Look, role: Role, over: Style, *, stale: bool) -> Style:
+    """Colours of a meaning on what lies below; there are few of these, and to add styles takes time."""
+    key = (look.name, role, over, stale)
+    found = _STYLES.get(key)
+    if found is None:
+        ground = Style(color=look.foreground, bgcolor=look.background)
+        found = _STYLES[key] = ground + look.style(role, stale=stale) + over
+    return found
 
 
 def _cut(segments: list[Segment], more: Segment, room: int, ellipsis: str) -> None:

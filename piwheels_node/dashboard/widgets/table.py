@@ -8,7 +8,7 @@ refresh costs what is seen, whether there are 3 rows or 300.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from rich.style import Style
 from textual import events
@@ -18,12 +18,21 @@ from textual.strip import Strip
 
 from piwheels_node.dashboard.actions import MOVES
 from piwheels_node.dashboard.listing import GAP, Arrangement, Column, fitting
-from piwheels_node.dashboard.widgets.painted import Painted
+from piwheels_node.dashboard.widgets.painted import Painted, painted
 from piwheels_node.dashboard.words import Cell, Line, Role, clean, fit, length
 
 T = TypeVar("T")
 WHEEL = 3
 """Rows that one step of the mouse wheel moves."""
+
+
+class _Content(NamedTuple):
+    """A line of a table, and all else that decides how it looks."""
+
+    line: Line
+    style: Style
+    width: int
+    stale: bool
 
 
 class Table(Painted, Generic[T]):
@@ -67,7 +76,9 @@ class Table(Painted, Generic[T]):
         self._shown: list[T] = []
         self._cursor = 0
         self._top = 0
-        self._painted: dict[int, object] = {}
+        self._fitted: tuple[Sequence[Column[T]], int, list[tuple[Column[T], int]]] | None = None
+        self._ready: dict[int, _Content] = {}
+        self._painted: dict[int, _Content] = {}
 
     # --- what is shown ---------------------------------------------------------------------------------
 
@@ -88,6 +99,12 @@ class Table(Painted, Generic[T]):
         return self._shown[self._cursor] if self._cursor < len(self._shown) else None
 
     @property
+    def key_selected(self) -> str | None:
+        """The key of that row."""
+        selected = self.selected
+        return None if selected is None else self.arrangement.key(selected)
+
+    @property
     def count(self) -> int:
         """How many rows are shown."""
         return len(self._shown)
@@ -99,28 +116,34 @@ class Table(Painted, Generic[T]):
 
     def _columns(self) -> list[tuple[Column[T], int]]:
         """The columns that fit; the last cell of a line is for the scroll bar."""
-        return fitting(self.arrangement.columns, self.size.width - 1)
+        asked = (self.arrangement.columns, self.size.width)
+        if self._fitted is None or self._fitted[0] is not asked[0] or self._fitted[1] != asked[1]:
+            self._fitted = (*asked, fitting(asked[0], asked[1] - 1))
+        return self._fitted[2]
 
     def _again(self) -> None:
         key = self.arrangement.key
-        before = key(self.selected) if self.selected is not None else None
+        before = self.key_selected
         self._shown = self.arrangement.apply(self._rows)
         places = (at for at, row in enumerate(self._shown) if before is not None and key(row) == before)
         self._cursor = next(places, max(0, min(self._cursor, len(self._shown) - 1)))
         self.set_height(len(self._shown) + 1)
         self._keep_in_sight()
         self._paint_changes()
-        self.post_message(self.Moved(self))
+        if self.key_selected != before:
+            self.post_message(self.Moved(self))
 
     def _paint_changes(self) -> None:
         """Have those lines painted that do not show what they should."""
+        width, stale = self.size.width, self.is_stale
         for y in range(self.size.height):
-            if self._painted.get(y) != self._content(y):
+            self._ready[y] = self._content(y, width, stale=stale)
+            if self._painted.get(y) != self._ready[y]:
                 self.paint_line(y)
 
-    def _content(self, y: int) -> object:
+    def _content(self, y: int, width: int, *, stale: bool) -> _Content:
         """All that decides how a line looks: compared with what was painted last."""
-        return tuple(self.line_at(y, self.size.width)), self.style_at(y), self.is_stale
+        return _Content(tuple(self.line_at(y, width)), self.style_at(y), width, stale)
 
     # --- painting --------------------------------------------------------------------------------------
 
@@ -176,8 +199,12 @@ class Table(Painted, Generic[T]):
 
     def render_line(self, y: int) -> Strip:
         """Paint a line, and remember what."""
-        self._painted[y] = self._content(y)
-        return super().render_line(y)
+        width, stale = self.size.width, self.is_stale
+        content = self._ready.get(y)
+        if content is None or (content.width, content.stale) != (width, stale):
+            content = self._content(y, width, stale=stale)
+        self._painted[y] = content
+        return painted(content.line, width, self.look, stale=stale, over=content.style)
 
     # --- moving ----------------------------------------------------------------------------------------
 
@@ -230,6 +257,7 @@ class Table(Painted, Generic[T]):
 
     def on_resize(self) -> None:
         """Other columns may fit."""
+        self._ready.clear()
         self._keep_in_sight()
         self.refresh()
 
