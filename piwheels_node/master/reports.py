@@ -133,7 +133,7 @@ def failed_builds(
 
     Of one target or project those are found that are among the newest `LOOK_BACK` of the reason.
     """
-    newest = newest_of_reason(select(Build.id), reason, before)
+    newest = newest_of_reason(session, select(Build.id), reason, before)
     if scope == Scope():
         return failed_builds_of(session, list(session.scalars(newest.limit(min(limit, _MOST)))))
     looked_at = newest.limit(LOOK_BACK).subquery()
@@ -142,9 +142,12 @@ def failed_builds(
     return failed_builds_of(session, list(session.scalars(wanted.limit(min(limit, _MOST)))))
 
 
-def newest_of_reason(query: Select[Any], reason: FailureReason, before: int | None = None) -> Select[Any]:
+def newest_of_reason(
+    session: Session, query: Select[Any], reason: FailureReason, before: int | None = None
+) -> Select[Any]:
     """A query of builds, of those only that failed for a reason, newest first."""
-    return newest_with(query.where(Build.reason.is_not(None)), Build.reason, reason, Build.id, before)
+    failed = query.where(Build.reason.is_not(None))
+    return newest_with(session, failed, Build.reason, reason, Build.id, before)
 
 
 def _in_scope(query: Select[Any], scope: Scope) -> Select[Any]:

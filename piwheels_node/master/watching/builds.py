@@ -78,9 +78,9 @@ def _first(session: Session, wanted: Wanted, before: int | None) -> tuple[Select
     if "builder" in rest:
         builder_id = session.scalar(select(Builder.id).where(Builder.name == wanted.builder))
         known = -1 if builder_id is None else builder_id
-        return newest_with(what, Build.builder_id, known, Build.id, before), rest - {"builder"}
+        return newest_with(session, what, Build.builder_id, known, Build.id, before), rest - {"builder"}
     if wanted.reason is not None:
-        return reports.newest_of_reason(what, wanted.reason, before), rest - {"reason"}
+        return reports.newest_of_reason(session, what, wanted.reason, before), rest - {"reason"}
     newest = older.order_by(Build.id.desc())
     if wanted.outcome is Outcome.FAILED:
         return newest.where(Build.reason.is_not(None)), rest - {"outcome"}

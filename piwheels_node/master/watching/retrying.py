@@ -45,7 +45,7 @@ def retry_failed(session: Session, reason: FailureReason, wanted: RetryRequest, 
     They are looked for among the newest `LOOK_BACK` builds of the reason. Their priority stays: nobody waits
     for all of them. Call it again until it gives none.
     """
-    looked_at = _newest_of(reason).subquery()
+    looked_at = _newest_of(session, reason).subquery()
     newer = aliased(Build)
     found = select(Job.id).join(Build, Build.job_id == Job.id).join(Release, Job.release_id == Release.id)
     found = found.where(
@@ -73,9 +73,9 @@ def retry_failed(session: Session, reason: FailureReason, wanted: RetryRequest, 
 
 def are_all_seen(session: Session, reason: FailureReason) -> bool:
     """False where more builds failed for a reason than `retry_failed` looks through."""
-    seen = _newest_of(reason).subquery()
+    seen = _newest_of(session, reason).subquery()
     return (session.scalar(select(func.count()).select_from(seen)) or 0) < LOOK_BACK
 
 
-def _newest_of(reason: FailureReason) -> Select[Any]:
-    return reports.newest_of_reason(select(Build.id), reason).limit(LOOK_BACK)
+def _newest_of(session: Session, reason: FailureReason) -> Select[Any]:
+    return reports.newest_of_reason(session, select(Build.id), reason).limit(LOOK_BACK)
