@@ -8,6 +8,7 @@ Skipped where that index does not answer: the same paths are covered by home-mad
 from __future__ import annotations
 
 import dataclasses
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ import httpx
 import pytest
 from awkward import AWKWARD, NEW, OLD
 from fix_farm import Farm
+from packaging.utils import canonicalize_name
 from test_explain import explained
 
 from piwheels_node.core.errors import PyPIError
@@ -26,6 +28,7 @@ from piwheels_node.master.pypi.index import PyPI, default_index_url
 pytestmark = pytest.mark.pypi
 
 ANSWERS_WITHIN_S = 5
+WATCHED = "spidev RPi.GPIO lgpio smbus2 gpiozero pigpio rpi-ws281x sense-hat luma.oled w1thermsensor"
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,51 @@ def test_pycups_names_the_header_and_its_debian_package(farm):
 
     assert (build.reason, build.captured) == (Reason.MISSING_HEADER, "cups/http.h")
     assert build.debian_package == "libcups2-dev"
+
+
+@pytest.fixture
+def watching(open_tmp_path, index_url):
+    """A farm that watches ten packages of Raspberry Pis."""
+    farm = Farm(open_tmp_path / "farm", SimpleNamespace(index_url=index_url))
+    farm.settings = dataclasses.replace(
+        farm.settings, pypi=dataclasses.replace(farm.settings.pypi, follow="watch", watch=WATCHED)
+    )
+    with farm:
+        yield farm
+
+
+def test_what_is_missing_of_ten_packages_is_planned_and_built(watching):
+    client, wanted = watching.client, {canonicalize_name(name) for name in WATCHED.split()}
+
+    def until(holds):
+        deadline = time.monotonic() + 240
+        while not (found := holds()):
+            assert time.monotonic() < deadline, (client.sync(), client.status())
+            time.sleep(0.2)
+        return found
+
+    def is_planned():
+        told = client.sync()
+        return told.projects == len(wanted) and [walk.done for walk in told.walks] == [True]
+
+    until(is_planned)
+    plans = [client.plan(name) for name in sorted(wanted)]
+    verdicts = {one.name: [target.verdict for target in one.releases[0].targets] for one in plans}
+    jobs = until(lambda: [job for job in client.jobs(JobState.BUILT) if job.project in wanted])
+
+    assert verdicts.keys() == wanted
+    for name, found in verdicts.items():
+        assert set(found) <= {"covered", "made", "under-way", "failed", "refused"}, name
+    made = {job.build.wheel: job for job in jobs if job.build}
+    assert made
+    for wheel, job in made.items():
+        listed = httpx.get(f"{watching.running.index_url}{job.project}/", follow_redirects=True).text
+        assert wheel in listed
+    for plan in plans:  # and nothing is built that PyPI has for this machine
+        covered = {
+            one.version for one in plan.releases for target in one.targets if target.verdict == "covered"
+        }
+        assert not covered & {job.version for job in client.jobs(limit=500) if job.project == plan.name}
 
 
 @pytest.fixture
