@@ -167,7 +167,7 @@ def time_changes(world: World, times: int) -> list[float]:
     world.database.subscribe(
         lambda topic: ready.append(time.perf_counter()) if topic == f"ready:{TARGET}" else None
     )
-    chance, taken = random.Random(3), []
+    chance, taken = random.Random(), []  # other projects in each run: their first releases are forgotten
     for _ in range(times):
         world.pypi.release(chance.randrange(world.pypi.projects))
         ready.clear()
@@ -214,6 +214,13 @@ def walk(world: World, seconds: float) -> None:
     until = time.perf_counter() + seconds
     while time.perf_counter() < until and world.follower.turn() == 0.0:
         pass
+
+
+def walked(database: Database, name: str) -> tuple[int, int]:
+    """Projects and jobs of the walk for a target so far."""
+    with database.read() as session:
+        walks = people.sync_view(session, PypiSettings()).walks
+    return next(((one.projects, one.jobs) for one in walks if one.target == name), (0, 0))
 
 
 _PIWHEELS = """
@@ -310,16 +317,16 @@ def measure(place: Path, projects: int, seconds: float) -> None:
         print(f"claims while nothing else happens: {median_and_most(idle)}")
         for name in (TARGET, OTHER):
             offer(database, name)
+            before = walked(database, name)
             began = time.perf_counter()
             claims = claim_while(database, lambda: walk(world, seconds))
             took = time.perf_counter() - began
-            with database.read() as session:
-                view = next(
-                    one for one in people.sync_view(session, PypiSettings()).walks if one.target == name
-                )
+            projects_walked, jobs = (
+                now - then for now, then in zip(walked(database, name), before, strict=True)
+            )
             print(
-                f"a target is new ({name}), {took:.0f} s: {view.projects / took:.0f} projects/s,"
-                f" {view.jobs / took:.0f} jobs/s\n  claims meanwhile: {median_and_most(claims)}",
+                f"a target is new ({name}), {took:.0f} s: {projects_walked / took:.0f} projects/s,"
+                f" {jobs / took:.0f} jobs/s\n  claims meanwhile: {median_and_most(claims)}",
                 flush=True,
             )
         world.close()

@@ -108,48 +108,69 @@ def accept(
     the builder's, and the report may come again.
     """
     lease = _Held(job_id, token, builder_id, clock)
-    with database.read() as session:
-        job, now = lease.job(session)
-        subject = Subject.of(session, job)
-        needs_time = job.lease_until_at is None or job.lease_until_at - now < _SHORT_LEASE
-    if needs_time or (report.wheel is not None and report.wheel.size_bytes > _LARGE_WHEEL_BYTES):
-        database.write(
-            lambda session: queue.heartbeat(
-                session, job_id, token, None, Step.UPLOAD, clock(), settings.lease_s
-            )
-        )
+    subject = _take_up(database, lease, report, settings.lease_s)
     upload = store.incoming(job_id, token)
-    answer: ReportAnswer | None = None
     if report.outcome is Outcome.BUILT and report.wheel is not None:
-        try:
-            sealed = store.seal(upload)
-            facts = check(sealed, report.wheel, subject, limits)
-            _make_public(database, store, lease, report, sealed=sealed, facts=facts)
-            answer = ReportAnswer(outcome=Outcome.BUILT)
-        except WheelError as error:
-            _log.warning("the wheel of job %d is refused: %s: %s", job_id, error.reason, error.what)
-            report = _as_failure(report, error.reason, str(error))
-        except StorageError:
-            with database.read() as session:
-                lease.job(
-                    session
-                )  # lost, where the same report came twice and the first took the upload away
-            raise
-    elif report.outcome is not Outcome.FAILED:
-        report = _as_failure(report, FailureReason.BUILDER_FAILED, "a report of a build without its wheel")
-    if answer is None:
+        failure = _publish(database, store, lease, report, upload, subject, limits)
+    elif report.outcome is Outcome.FAILED:
+        failure = report
+    else:
+        failure = _as_failure(report, FailureReason.BUILDER_FAILED, "a report of a build without its wheel")
+    answer = ReportAnswer(outcome=Outcome.BUILT)
+    if failure is not None:
         missed = (contents or Contents()).package(
-            report.reason or FailureReason.UNKNOWN, report.captured, subject.target
+            failure.reason or FailureReason.UNKNOWN, failure.captured, subject.target
         )
-        needs = blocking.find(pypi, report.reason, report.captured, subject.target) if pypi else None
+        needs = blocking.find(pypi, failure.reason, failure.captured, subject.target) if pypi else None
         # Both here, not in the transaction: a file is read, and PyPI may take as long as it likes.
         judge = Judge(settings, build or BuildSettings(), missed, needs)
-        answer = _make_failure(database, lease, report, judge)
+        answer = _make_failure(database, lease, failure, judge)
     store.discard(upload)  # only now: the token is void, so nothing can take the upload's place
     words = " ".join(filter(None, [answer.outcome.value, answer.reason and answer.reason.value]))
     fields = job_fields(subject.project, subject.version, job_id)
     _log.info("%s %s (job %d): %s", subject.project, subject.version, job_id, words, extra=fields)
     return answer
+
+
+def _take_up(database: Database, lease: _Held, report: Report, lease_s: float) -> Subject:
+    """What the job is about; its lease begins anew where the check may take longer than it lasts."""
+    with database.read() as session:
+        job, now = lease.job(session)
+        subject = Subject.of(session, job)
+        needs_time = job.lease_until_at is None or job.lease_until_at - now < _SHORT_LEASE
+    if needs_time or (report.wheel is not None and report.wheel.size_bytes > _LARGE_WHEEL_BYTES):
+        at = lease.clock()
+        database.write(
+            lambda session: queue.heartbeat(
+                session, lease.job_id, lease.token, None, Step.UPLOAD, at, lease_s
+            )
+        )
+    return subject
+
+
+def _publish(  # noqa: PLR0917 - what a wheel goes through
+    database: Database,
+    store: WheelStore,
+    lease: _Held,
+    report: Report,
+    upload: Path,
+    subject: Subject,
+    limits: Limits,
+) -> Report | None:
+    """Check the wheel that was uploaded, and make it public; gives a failure where it is refused."""
+    assert report.wheel is not None  # noqa: S101 - the caller has looked
+    try:
+        sealed = store.seal(upload)
+        facts = check(sealed, report.wheel, subject, limits)
+        _make_public(database, store, lease, report, sealed=sealed, facts=facts)
+    except WheelError as error:
+        _log.warning("the wheel of job %d is refused: %s: %s", lease.job_id, error.reason, error.what)
+        return _as_failure(report, error.reason, str(error))
+    except StorageError:
+        with database.read() as session:  # lost, where the same report came twice and the first took it away
+            lease.job(session)
+        raise
+    return None
 
 
 def check(path: Path, claim: WheelClaim, subject: Subject, limits: Limits) -> WheelFacts:
