@@ -92,6 +92,7 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "resume", ("u",), "resume", "Let a builder go on after pause or drain.", _BUILDERS, 6, deeds.RESUME
     ),
+    Action("approve", ("A",), "approve", "Let a machine that has joined build.", _BUILDERS, 6, deeds.APPROVE),
     Action(
         "drain",
         ("D",),

@@ -171,6 +171,10 @@ def _failed_for(subject: Subject) -> FailedFor:
     return subject.failed_for
 
 
+def _approve(master: Watched, subject: Subject) -> str:
+    return f"{master.approve(_builder(subject).name).name} may build"
+
+
 def _is_active(subject: Subject) -> bool:
     return subject.builder is not None and subject.builder.state is BuilderState.ACTIVE
 
@@ -238,6 +242,9 @@ KILL = Deed(
     _is_building,
     _kill,
     lambda subject: f"End {_touched(subject)}? What it has done is lost; it is queued again.",
+)
+APPROVE = Deed(
+    lambda subject: subject.builder is not None and subject.builder.state is BuilderState.PENDING, _approve
 )
 RETRY = Deed(_has_ended, _retry)
 RETRY_FAILED = Deed(

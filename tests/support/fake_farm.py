@@ -632,6 +632,12 @@ class FakeFarm:
         return self.builders_by_name[name]
 
     @acting
+    def approve(self, name: str) -> BuilderView:
+        self.change_builder(name, state=BuilderState.ACTIVE)
+        self._builder_event(name, BuilderEventKind.APPROVED)
+        return self.builders_by_name[name]
+
+    @acting
     def skip(self, name: str | None) -> list[JobView]:
         held = [job for job in self._held() if name in {None, job.builder}]
         return [self._cancel(job) for job in held]

@@ -9,7 +9,7 @@ from made_farms import farm_of, hostile_farm
 from textual import events
 
 from piwheels_node.core.access import Access
-from piwheels_node.core.builders import Mode
+from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.errors import MasterError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState
@@ -274,6 +274,19 @@ def test_pause_and_resume_follow_what_a_builder_was_told(look_at):
 
         await screen.press("u")
         await screen.until("pi-1 goes on")
+
+    look_at(farm, steps)
+
+
+def test_a_machine_that_has_joined_is_approved(look_at):
+    farm = FakeFarm()
+    farm.add_builder("pi-9", state=BuilderState.PENDING)
+
+    async def steps(screen):
+        assert "A approve" in screen.lines[-1]
+        await screen.press("A")
+        await screen.until("pi-9 may build")
+        await screen.until(lambda: screen.page.subject().builder.state is BuilderState.ACTIVE)
 
     look_at(farm, steps)
 

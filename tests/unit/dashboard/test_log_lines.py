@@ -7,7 +7,7 @@ import itertools
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -90,6 +90,7 @@ def test_a_progress_bar_without_line_feeds_never_grows():
     assert reader.rest == "9999 of 10000 "
 
 
+@settings(deadline=None, database=None)
 @given(HOSTILE, st.lists(st.integers(1, 40), min_size=1, max_size=5))
 def test_how_a_log_is_cut_into_parts_makes_no_difference(data, sizes):
     reader = LineReader()
@@ -101,6 +102,7 @@ def test_how_a_log_is_cut_into_parts_makes_no_difference(data, sizes):
     assert sum(line.size_bytes for line in lines) + reader.rest_bytes == len(data)
 
 
+@settings(deadline=None, database=None)
 @given(HOSTILE)
 def test_whatever_a_log_has_is_text_that_a_terminal_shows_as_it_is(data):
     for line in read(data):
@@ -109,6 +111,7 @@ def test_whatever_a_log_has_is_text_that_a_terminal_shows_as_it_is(data):
         assert len(line) <= 8 * LINE_BYTES + 50
 
 
+@settings(deadline=None, database=None)
 @given(st.binary(max_size=200))
 def test_lines_are_counted_by_line_feeds(data):
     assert len(LineReader().feed(data)) == data.count(b"\n")
@@ -215,6 +218,7 @@ def test_a_line_begun_before_the_window_is_waited_for():
     assert window.begin == 14
 
 
+@settings(deadline=None, database=None)
 @given(HOSTILE, st.integers(1, 50), st.integers(0, 100))
 def test_a_window_always_holds_the_bytes_between_its_begin_and_its_end(data, size, start):
     window = LogWindow()
@@ -295,6 +299,7 @@ def test_all_places_in_a_line_are_known():
     assert places("a.b", ".") == [(1, 2)], "a search is for words, not for a pattern"
 
 
+@settings(deadline=None, database=None)
 @given(st.text(max_size=40), st.text(min_size=1, max_size=5))
 def test_what_is_found_is_there(text, wanted):
     for start, stop in places(text, wanted):
@@ -315,6 +320,7 @@ def test_a_long_line_has_as_many_rows_as_it_needs():
     ]
 
 
+@settings(deadline=None, database=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["C", "M"]), max_size=200), st.integers(2, 30))
 def test_no_row_is_wider_than_the_screen_and_nothing_is_lost(text, width):
     edges = [0, *breaks(text, width), len(text)]
@@ -368,6 +374,7 @@ def test_words_in_the_last_line_without_a_line_feed_are_found():
     assert seek(reading(b"one\n"), "needle", 0, 0) is None
 
 
+@settings(deadline=None, database=None)
 @given(st.lists(st.sampled_from([b"a", b"needle", b"", b"x" * 50]), max_size=60), st.data())
 def test_whatever_is_found_begins_a_line_that_has_the_words(lines, draw):
     data = b"\n".join(lines)
