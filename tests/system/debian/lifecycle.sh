@@ -34,7 +34,22 @@ snapshot() {
         \( -type f -printf '%p %m %u %g ' -exec sha256sum {} \; -o -printf '%p %m %u %g %l %y\n' \) | sort
 }
 
+# The same package, as if it were a later version.
+later() { # WORD
+    rm -rf /tmp/later
+    dpkg-deb -R "$deb" /tmp/later
+    sed -i "s/^Version: .*/&+$1/" /tmp/later/DEBIAN/control
+    dpkg-deb -b /tmp/later "/tmp/piwheels-node_$1_all.deb" >/dev/null
+    install_it "/tmp/piwheels-node_$1_all.deb"
+    must [ "$(dpkg-query -W -f '${Version}' piwheels-node | sed 's/.*+//')" = "$1" ]
+}
+purge() { apt-get -qq purge -y piwheels-node >/tmp/log 2>&1 || { cat /tmp/log; fail purge; }; }
+no_questions_left() { [ -z "$(find /etc/xdg /etc/uv -name '*.ucf-*' -o -name '*.dpkg-*')" ]; }
+
 step "before"
+useradd --create-home pupil
+mkdir -p /home/pupil/.config/pip
+printf '[global]\ntimeout = 61\n' > /home/pupil/.config/pip/pip.conf
 # Byte code of the packages that are there already is no part of ours.
 python3 -m compileall -q /usr/lib/python3 >/dev/null 2>&1 || true
 pip config list >/dev/null
@@ -75,11 +90,7 @@ must is_enabled builder
 step "upgrade: role, key, settings and edits stay"
 echo '# mine' >> $ours
 echo '[builder]' > /etc/piwheels-node/local.toml
-dpkg-deb -R "$deb" /tmp/next
-sed -i 's/^Version: .*/&+next/' /tmp/next/DEBIAN/control
-dpkg-deb -b /tmp/next /tmp/piwheels-node_next_all.deb >/dev/null
-install_it /tmp/piwheels-node_next_all.deb
-must [ "$(dpkg-query -W -f '${Version}' piwheels-node | sed 's/.*+//')" = next ]
+later next
 must grep -q '# mine' $ours
 must is_enabled builder
 must [ -e /etc/piwheels-node/local.toml ]
@@ -91,11 +102,11 @@ must [ -e /var/lib/piwheels-node/membership/master.json ]
 must [ -e $ours ]
 
 step "purge with a change of somebody's in our file: that stays, with what we said in it"
-apt-get -qq purge -y piwheels-node >/tmp/log 2>&1 || { cat /tmp/log; fail purge; }
+purge
 must grep -q '# mine' $ours
 must [ ! -e /var/lib/piwheels-node ]
-must [ -e /etc/piwheels-node/local.toml ]
-rm -r $ours /etc/piwheels-node
+must [ ! -e /etc/piwheels-node ]
+rm $ours
 rmdir /etc/xdg/pip 2>/dev/null || true
 
 step "nothing is left"
@@ -109,14 +120,33 @@ answer index-url string https://farm.example:8443/simple/
 install_it
 must pip_uses https://farm.example:8443/simple/
 
+step "pip enable and pip disable: an upgrade changes nothing of it, and asks nothing; reconfiguring does"
+must piwheels-node pip enable --index https://other.example >/tmp/log
+must pip_uses https://other.example/simple/
+later other
+must pip_uses https://other.example/simple/
+must grep -q https://other.example/simple/ $uv
+must no_questions_left
+must piwheels-node pip disable >/tmp/log
+must [ ! -e $ours ]
+later without
+must [ ! -e $ours ]
+must [ ! -e $uv ]
+reconfigure both
+must [ -e $ours ]
+must [ -e $uv ]
+must no_questions_left
+
 step "purge of a master: asked, and kept without an answer; taken with one"
 mkdir -p /var/lib/piwheels-node/keys
+echo '[master]' > /etc/piwheels-node/master.toml
 echo wheels > /var/lib/piwheels-node/database.sqlite
-apt-get -qq purge -y piwheels-node >/tmp/log 2>&1 || { cat /tmp/log; fail purge; }
+purge
 must [ -e /var/lib/piwheels-node/database.sqlite ]
+must [ -e /etc/piwheels-node/master.toml ]
 install_it
 answer purge-master boolean true
-apt-get -qq purge -y piwheels-node >/tmp/log 2>&1 || { cat /tmp/log; fail purge; }
+purge
 must [ ! -e /var/lib/piwheels-node ]
 rmdir /etc/xdg/pip 2>/dev/null || true
 snapshot > /tmp/after
@@ -124,16 +154,44 @@ diff /tmp/before /tmp/after || fail "files differ"
 
 step "files of others are never touched, whatever they say"
 for text in '[global]\nextra-index-url = https://mine.example/simple\n' '[global]\ntimeout = 60\n'; do
-    for file in /etc/pip.conf $ours; do
+    for file in /etc/pip.conf $ours $uv; do
         mkdir -p "$(dirname "$file")"
         printf "$text" > "$file"
         sum=$(sha256sum "$file")
         install_it
         must [ "$sum" = "$(sha256sum "$file")" ]
-        apt-get -qq purge -y piwheels-node >/tmp/log 2>&1 || { cat /tmp/log; fail purge; }
+        purge
         must [ "$sum" = "$(sha256sum "$file")" ]
         rm "$file"
     done
 done
+
+step "/etc/pip.conf that says something else hides nothing; one that names an index does, until pip enable"
+printf '[global]\ntimeout = 60\n' > /etc/pip.conf
+install_it
+must pip_uses https://www.piwheels.org/simple
+printf '# ours, said the school\n[global]\nextra-index-url = https://mine.example/simple\ntimeout = 60' > /etc/pip.conf
+sum=$(sha256sum /etc/pip.conf)
+must pip_uses https://mine.example/simple
+must sh -c 'piwheels-node pip status | grep -q "/etc/pip.conf: extra-index-url = https://mine.example/simple: in effect"'
+must piwheels-node pip enable --index https://farm.example:8443 >/tmp/log
+must sh -c 'pip config list | grep extra-index-url | grep mine.example | grep -q https://farm.example:8443/simple/'
+must grep -q '^# ours, said the school$' /etc/pip.conf
+purge
+must [ "$sum" = "$(sha256sum /etc/pip.conf)" ]
+rm /etc/pip.conf
+
+step "nothing is left, once more"
+rmdir /etc/xdg/pip /etc/uv 2>/dev/null || true
+snapshot > /tmp/after
+diff /tmp/before /tmp/after || fail "files differ"
+
+step "a consumer without what is only recommended works, and says what it lacks"
+apt-get -qq purge -y python3-sqlalchemy python3-fastapi bubblewrap gcc >/tmp/log 2>&1 || { cat /tmp/log; fail purge; }
+apt-get -qq -o Dpkg::Use-Pty=0 install --no-install-recommends -y "$deb" >/tmp/log 2>&1 || { cat /tmp/log; fail install; }
+must pip_uses https://www.piwheels.org/simple
+must piwheels-node status >/tmp/log
+must sh -c '! piwheels-node master run --help >/tmp/log 2>&1'
+must grep -q 'apt install python3-' /tmp/log
 
 echo "lifecycle: all as it should be"

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # The services of the package, under systemd: started by what makes a machine a master or a builder, ready, well,
-# logged with fields; builds where this guest lets bubblewrap make namespaces; stopped; killed and back. Run by `run`.
+# logged with fields; builds within the limits of their control groups; stopped; killed and back. Run by `run` in a
+# container, and by debian/tests/farm wherever autopkgtest runs, as in the machine that `vm` makes.
 set -eu
+here=$(dirname "$(readlink -f "$0")")
 # INSTALLED=1: the package is there already, as in an autopkgtest, and there is no other to upgrade to.
 deb=$(echo /share/piwheels-node_*_all.deb)
 
@@ -24,8 +26,10 @@ soon() { # COMMAND...: within PATIENCE_S
 is_active() { systemctl is-active --quiet "piwheels-$1"; }
 says() { systemctl show -P StatusText "piwheels-$1" | grep -q "$2"; }
 pid_of() { systemctl show -P MainPID "piwheels-$1"; }
+has_memory() { grep -qw memory "$1/cgroup.controllers"; }
 score() { systemd-analyze security --no-pager "piwheels-$1.service" | sed -n 's/.*exposure level.*: \([0-9.]*\).*/\1/p'; }
 below() { python3 -c "import sys; sys.exit(not 0 < float(sys.argv[1]) < float(sys.argv[2]))" "$1" "$2"; }
+memory_max=201326592
 
 step "install"
 [ "${INSTALLED:-}" ] || apt-get -qq -o Dpkg::Use-Pty=0 install -y "$deb" >/tmp/log 2>&1 || { cat /tmp/log; fail install; }
@@ -36,10 +40,16 @@ for role in master builder; do
 done
 
 step "a home-made PyPI"
-python3 /share/pypi.py /tmp/pypi &
+python3 "$here/pypi.py" /tmp/pypi &
 pypi=$!
 soon test -s /tmp/pypi/index-url
-printf '[pypi]\nindex_url = "%s"\n[builder]\nmemory_bytes = 0\n' "$(cat /tmp/pypi/index-url)" > /etc/piwheels-node/local.toml
+cat > /etc/piwheels-node/local.toml <<SETTINGS
+[pypi]
+index_url = "$(cat /tmp/pypi/index-url)"
+[builder]
+memory_bytes = 0
+memory_max_bytes = $memory_max
+SETTINGS
 
 step "master init starts the master"
 piwheels-node master init --name guest --host 127.0.0.1 >/tmp/join 2>/tmp/init || { cat /tmp/init; fail "master init"; }
@@ -75,15 +85,28 @@ must sh -c 'journalctl -o cat PACKAGE=quick VERSION=1.0 _SYSTEMD_UNIT=piwheels-b
 must sh -c 'journalctl -o cat PACKAGE=quick _SYSTEMD_UNIT=piwheels-master.service | grep -q "built"'
 must [ "$(journalctl -o json PACKAGE=quick | sed -n 's/.*"JOB":"\([0-9]*\)".*/\1/p' | sort -u | wc -l)" = 1 ]
 
-step "pip gets it from the master"
-python3 -m venv /tmp/venv
-PIP_CONFIG_FILE=/dev/null /tmp/venv/bin/pip -q --cert /var/lib/piwheels-node/certificate.pem --disable-pip-version-check install \
-    --index-url https://guest:8443/simple/ --only-binary :all: quick || fail "pip install"
-must [ "$(cd /tmp && /tmp/venv/bin/python -c 'import _quick; print(_quick.answer())')" = 42 ]
+step "an ordinary user's pip gets it from the master, with no option"
+piwheels-node pip enable >/tmp/log 2>&1 || { cat /tmp/log; fail "pip enable"; }
+must piwheels-node pip status --json >/tmp/log
+must grep -q https://guest:8443/simple/ /tmp/log
+id pupil >/dev/null 2>&1 || useradd --create-home pupil
+su - pupil -c 'python3 -m venv venv && venv/bin/pip install quick' >/tmp/log 2>&1 || { cat /tmp/log; fail "pip install"; }
+must [ "$(su - pupil -c "venv/bin/python -c 'import _quick; print(_quick.answer())'")" = 42 ]
 
-step "stopping gives the lease back, at once"
+step "a build has a control group of its own, below the service's"
 timeout "${PATIENCE_S:-60}" piwheels-node build slow >/tmp/slow.log 2>&1 &
 soon says builder 'building slow 1.0'
+group=/sys/fs/cgroup$(systemctl show -P ControlGroup piwheels-builder)
+soon grep -q . "$group"/build-*/cgroup.procs
+# A machine has the kernel's controllers; a container has them where somebody passed them on.
+systemd-detect-virt --quiet --container || must has_memory "$group"
+if has_memory "$group"; then
+    must [ "$(cat "$group"/build-*/memory.max)" = "$memory_max" ]
+    must [ "$(cat "$group"/build-*/memory.swap.max)" = 0 ]
+    must [ "$(cat "$group"/build-*/pids.max)" -gt 0 ]
+fi
+
+step "stopping gives the lease back, at once"
 before=$(date +%s)
 must systemctl stop piwheels-builder
 must [ $(($(date +%s) - before)) -lt 45 ]
@@ -99,7 +122,7 @@ soon says builder 'building slow 1.0'
 
 step "a builder that hangs is killed by the watchdog, and comes back"
 mkdir -p /run/systemd/system/piwheels-builder.service.d
-printf '[Service]\nWatchdogSec=%ss\nTimeoutAbortSec=2s\n' "${MACHINE:+3}4" > /run/systemd/system/piwheels-builder.service.d/soon.conf
+printf '[Service]\nWatchdogSec=%ss\nTimeoutAbortSec=2s\n' $((${PATIENCE_S:-60} / 15)) > /run/systemd/system/piwheels-builder.service.d/soon.conf
 must systemctl daemon-reload
 must systemctl restart piwheels-builder
 soon says builder 'building slow 1.0'
@@ -109,6 +132,17 @@ soon sh -c "[ \"\$(systemctl show -P NRestarts piwheels-builder)\" -ge 1 ]"
 must [ "$(pid_of builder)" != "$was" ]
 soon says builder 'building\|waiting'
 must sh -c 'journalctl -o cat -u piwheels-builder | grep -qi watchdog'
+
+step "a build that takes all memory is ended, and its builder is not"
+was=$(pid_of builder)
+piwheels-node master builders skip --all >/tmp/log 2>&1 || { cat /tmp/log; fail "skip"; }
+timeout "${PATIENCE_S:-60}" piwheels-node build hog >/tmp/hog.log 2>&1 &
+soon sh -c 'journalctl -o cat PACKAGE=hog _SYSTEMD_UNIT=piwheels-builder.service | grep -q out-of-memory'
+must [ "$(pid_of builder)" = "$was" ]
+if has_memory "$group"; then
+    # It was the kernel, for the limit of that group and of no other.
+    must sh -c 'journalctl -k -o cat | grep -q "oom-kill:constraint=CONSTRAINT_MEMCG.*oom_memcg=[^,]*piwheels-builder.service/build-"'
+fi
 
 step "a wrong setting is told once, and not tried again and again"
 must systemctl stop piwheels-builder
@@ -146,5 +180,9 @@ printf 'piwheels-node piwheels-node/purge-master boolean true\n' | debconf-set-s
 apt-get -qq purge -y piwheels-node >/tmp/log 2>&1 || { cat /tmp/log; fail purge; }
 if is_active master || is_active builder; then fail "something runs still"; fi
 must [ ! -e /var/lib/piwheels-node ]
+must [ ! -e /etc/piwheels-node ]
+must [ ! -e /etc/xdg/pip/pip.conf ]
+must [ ! -e /etc/uv/uv.toml ]
+must [ -z "$(find / -xdev -name 'piwheels-node*.crt' -o -xdev -name 'piwheels-node*.pem')" ]
 kill "$pypi"
 echo "services: all as it should be"
