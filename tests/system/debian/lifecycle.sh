@@ -113,6 +113,13 @@ step "nothing is left"
 snapshot > /tmp/after
 diff /tmp/before /tmp/after || fail "files differ"
 
+step "preseeded: what is no address is not written anywhere"
+answer index-url string 'farm.example'
+install_it
+must [ ! -e $ours ]
+must [ ! -e $uv ]
+purge
+
 step "preseeded: a builder, another index"
 answer role select both
 answer index boolean true
@@ -148,7 +155,6 @@ install_it
 answer purge-master boolean true
 purge
 must [ ! -e /var/lib/piwheels-node ]
-rmdir /etc/xdg/pip 2>/dev/null || true
 snapshot > /tmp/after
 diff /tmp/before /tmp/after || fail "files differ"
 
