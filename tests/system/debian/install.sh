@@ -50,5 +50,5 @@ show 'python3 -m venv venv'
 show 'venv/bin/pip install -q quick 2>/dev/null'
 show 'venv/bin/pip list | grep quick'
 begin status
-show 'piwheels-node status'
+show 'sudo piwheels-node status'
 kill $!
