@@ -193,11 +193,13 @@ snapshot > /tmp/after
 diff /tmp/before /tmp/after || fail "files differ"
 
 step "a consumer without what is only recommended works, and says what it lacks"
-apt-get -qq purge -y python3-sqlalchemy python3-fastapi bubblewrap gcc >/tmp/log 2>&1 || { cat /tmp/log; fail purge; }
+apt-get -qq purge -y python3-fastapi python3-sqlalchemy python3-textual bubblewrap gcc >/tmp/log 2>&1 || { cat /tmp/log; fail purge; }
 apt-get -qq -o Dpkg::Use-Pty=0 install --no-install-recommends -y "$deb" >/tmp/log 2>&1 || { cat /tmp/log; fail install; }
 must pip_uses https://www.piwheels.org/simple
 must piwheels-node status >/tmp/log
 must sh -c '! piwheels-node master run --help >/tmp/log 2>&1'
 must grep -q 'apt install python3-' /tmp/log
+must sh -c '! piwheels-node dashboard >/tmp/log 2>&1'
+must grep -q 'apt install python3-textual' /tmp/log
 
 echo "lifecycle: all as it should be"

@@ -85,6 +85,14 @@ must sh -c 'journalctl -o cat PACKAGE=quick VERSION=1.0 _SYSTEMD_UNIT=piwheels-b
 must sh -c 'journalctl -o cat PACKAGE=quick _SYSTEMD_UNIT=piwheels-master.service | grep -q "built"'
 must [ "$(journalctl -o json PACKAGE=quick | sed -n 's/.*"JOB":"\([0-9]*\)".*/\1/p' | sort -u | wc -l)" = 1 ]
 
+step "the dashboard shows the builder, and ends"
+tmux -L farm -f /dev/null new-session -d -x 120 -y 36 'piwheels-node dashboard 2>/tmp/dashboard; echo "code $?"; sleep 600'
+soon sh -c 'tmux -L farm capture-pane -p | grep -q "guest.*quick\|quick.*guest"'
+tmux -L farm capture-pane -p
+tmux -L farm send-keys q
+soon sh -c 'tmux -L farm capture-pane -p | grep -q "code 0"'
+tmux -L farm kill-server
+
 step "an ordinary user's pip gets it from the master, with no option"
 piwheels-node pip enable >/tmp/log 2>&1 || { cat /tmp/log; fail "pip enable"; }
 must piwheels-node pip status --json >/tmp/log
