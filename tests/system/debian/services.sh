@@ -10,6 +10,7 @@ deb=$(echo /share/piwheels-node_*_all.deb)
 step() { echo "-- $*"; }
 fail() {
     echo "FAILED: $*" >&2
+    tmux -L farm capture-pane -p 2>/dev/null || true
     systemctl status --no-pager --full piwheels-master piwheels-builder || true
     journalctl --no-pager -n 60 -u piwheels-master -u piwheels-builder || true
     exit 1
