@@ -87,7 +87,7 @@ must sh -c 'journalctl -o cat PACKAGE=quick _SYSTEMD_UNIT=piwheels-master.servic
 must [ "$(journalctl -o json PACKAGE=quick | sed -n 's/.*"JOB":"\([0-9]*\)".*/\1/p' | sort -u | wc -l)" = 1 ]
 
 step "the dashboard shows the builder, and ends"
-tmux -L farm -f /dev/null new-session -d -x 120 -y 36 'piwheels-node dashboard 2>/tmp/dashboard; echo "code $?"; sleep 600'
+tmux -L farm -f /dev/null new-session -d -x 120 -y 36 'piwheels-node dashboard; echo "code $?"; sleep 600'
 soon sh -c 'tmux -L farm capture-pane -p | grep -q "guest.*quick\|quick.*guest"'
 tmux -L farm capture-pane -p
 tmux -L farm send-keys q
