@@ -88,7 +88,7 @@ must [ "$(journalctl -o json PACKAGE=quick | sed -n 's/.*"JOB":"\([0-9]*\)".*/\1
 
 step "the dashboard shows the builder, and ends"
 tmux -L farm -f /dev/null new-session -d -x 120 -y 36 'piwheels-node dashboard; echo "code $?"; sleep 600'
-soon sh -c 'tmux -L farm capture-pane -p | grep -q "guest.*quick\|quick.*guest"'
+soon sh -c 'tmux -L farm capture-pane -p | grep -q "guest .*idle"'
 tmux -L farm capture-pane -p
 tmux -L farm send-keys q
 soon sh -c 'tmux -L farm capture-pane -p | grep -q "code 0"'
