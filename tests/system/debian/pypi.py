@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A home-made PyPI for the services of the package: quick builds, slow never ends, hog takes all memory it gets.
+"""A home-made PyPI for the services of the package: quick builds, slow never ends, hog takes all memory.
 
 python3 pypi.py DIR     writes its index-url to DIR/index-url, and serves until it is ended
 """
