@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from piwheels_node.cli.results import ask_and_follow, waiting_words
-from piwheels_node.core.jobs import JobState
+from piwheels_node.cli.results import Result, ask_and_follow, explain, waiting_words
+from piwheels_node.core.jobs import JobState, Outcome
 from piwheels_node.core.messages import BuildRequest, JobView, RequestAnswer
 
 
@@ -68,3 +68,10 @@ def test_a_job_that_came_back_with_a_package_is_told_though_a_builder_had_it_aga
     ask_and_follow(master, [BuildRequest(project="needy")], told, steps=steps)
 
     assert told.words == ["again, with libcups2-dev"]
+
+
+def test_what_was_added_to_a_build_is_told_under_the_table():
+    result = Result("pycups", "2.0.4", Outcome.BUILT, packages=("libcups2-dev",))
+
+    assert explain(result) == "built with libcups2-dev, added for its build alone"
+    assert explain(Result("spidev", "3.8", Outcome.BUILT)) is None
