@@ -261,7 +261,8 @@ def _counters(rows: Rows) -> Iterator[str]:
                 truth[f"builder.{build.builder_id}.built"] += 1
         if job.state is JobState.FAILED:
             truth[f"builder.{rows.builds[job.id][-1].builder_id}.failed"] += 1
-    truth["wheels"] = len(rows.wheels)
+    for name in ("wheels", "wheels.abi.none", "wheels.platform.any"):  # `world.make_wheel` makes no others
+        truth[name] = len(rows.wheels)
     truth["wheels.bytes"] = sum(wheel.size_bytes for wheel in rows.wheels)
     kept = {name for name in rows.counters if name.startswith(("jobs.", "builder.", "wheels"))}
     for name in sorted(kept | set(truth)):

@@ -119,6 +119,7 @@ def test_a_token_that_makes_no_sense_is_refused(farm_of_one, wanted):
     answer = httpx.post(
         f"{farm_of_one.url}/api/v1/tokens",
         json=wanted,
+        timeout=60,
         headers={"Authorization": f"Bearer {farm_of_one.keys['operator']}"},
     )
 

@@ -329,7 +329,7 @@ def test_builds_that_want_the_same_file_at_once_fetch_it_once(downloads, served)
 def test_one_that_is_stopped_lets_the_next_go_on(downloads, served):
     served.cuts, served.hang = [400_000], threading.Event()
     stop = threading.Event()
-    threading.Timer(0.3, stop.set).start()
+    threading.Timer(2.0, stop.set).start()
 
     with pytest.raises(BuildError) as caught:
         get(downloads, served, stop=stop)
