@@ -18,6 +18,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 import urllib.request
 import xmlrpc.client
 from collections.abc import Iterator
@@ -49,8 +50,8 @@ def name_of(number: int) -> str:
     return f"thing-{number:06d}"
 
 
-def page(number: int, released: int = 0) -> tuple[int, bytes]:
-    """Serial and page of a project, of which so many versions were released since the beginning."""
+def page(number: int, released: int = 0, serial: int = 0) -> tuple[int, bytes]:
+    """Serial and page of a project, of which so many versions were released since, the last at `serial`."""
     chance = random.Random(number)
     versions = 1
     if chance.random() >= ONE_VERSION:
@@ -80,7 +81,7 @@ def page(number: int, released: int = 0) -> tuple[int, bytes]:
         if has_sdist or is_new:
             files.append(_file(chance, f"{stem}-{version}.tar.gz", at, requires))
         files.extend(_file(chance, f"{stem}-{version}-{tag}.whl", at, requires) for tag in tags if not is_new)
-    serial = FIRST_SERIAL + number + released * 1_000_000
+    serial = serial or FIRST_SERIAL + number
     text = (
         f'{{"alternate-locations":[],"files":[{",".join(files)}],'
         f'"meta":{{"_last-serial":{serial},"api-version":"1.4"}},"name":"{name_of(number)}",'
@@ -140,13 +141,15 @@ class _World:
 
     def __init__(self, projects: int) -> None:
         self.projects = projects
-        self.released: dict[int, int] = {}
+        self.released: dict[int, tuple[int, int]] = {}
         self.log: list[list[object]] = []
         self.serial = FIRST_SERIAL + projects
 
     def release(self, number: int) -> None:
-        self.released[number] = self.released.get(number, 0) + 1
-        self.serial, _ = page(number, self.released[number])
+        before, _ = self.released.get(number, (0, 0))
+        # Serials grow over restarts, though what was released is forgotten then.
+        self.serial = max(self.serial + 1, FIRST_SERIAL + self.projects + int(time.time()))
+        self.released[number] = before + 1, self.serial
         self.log.append([name_of(number), "1", 1, "new release", self.serial])
 
     def list(self) -> Iterator[bytes]:
@@ -154,7 +157,7 @@ class _World:
         yield f'{{"meta":{{"_last-serial":{self.serial},"api-version":"1.4"}},"projects":['.encode()
         for begin in range(0, self.projects, _LIST_PIECE):
             entries = [
-                f'{{"_last-serial":{FIRST_SERIAL + number + self.released.get(number, 0) * 1_000_000},'
+                f'{{"_last-serial":{self.released.get(number, (0, FIRST_SERIAL + number))[1]},'
                 f'"name":"{name_of(number)}"}}'
                 for number in range(begin, min(begin + _LIST_PIECE, self.projects))
             ]
@@ -200,7 +203,7 @@ class _Connection(asyncio.Protocol):
                 self._list = asyncio.get_running_loop().create_task(self._send_list())
             case ["simple", name] if name.startswith("thing-"):
                 number = int(name.removeprefix("thing-"))
-                serial, text = page(number, self._world.released.get(number, 0))
+                serial, text = page(number, *self._world.released.get(number, (0, 0)))
                 tag = f'"{serial}"'.encode()
                 self._send(b"304 Not Modified" if etag and etag[1] == tag else b"200 OK", text, tag)
             case ["pypi"] if method == "POST":
