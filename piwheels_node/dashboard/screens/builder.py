@@ -64,7 +64,6 @@ class Builder(Page[BuilderSight]):
 
     def on_mount(self) -> None:
         """Its builds have the focus."""
-        super().on_mount()
         self._show_view()
 
     def ask(self) -> Callable[[Watched], BuilderSight]:

@@ -181,7 +181,6 @@ class Home(Page[Farm]):
 
     def on_mount(self) -> None:
         """The builders have the focus."""
-        super().on_mount()
         self.query_one("#builders").focus()
 
     def ask(self) -> Callable[[Watched], Farm]:
