@@ -17,8 +17,7 @@ from datetime import UTC, datetime
 from piwheels_node.client.port import Watched
 from piwheels_node.core.errors import MasterError
 from piwheels_node.core.jobs import JobState, Outcome, Step
-from piwheels_node.core.messages import BuildFacts, BuildRow, FailedBuild, JobView, LogSlice
-from piwheels_node.dashboard.listing import Arrangement, Column
+from piwheels_node.core.messages import BuildFacts, BuildRow, JobView, LogSlice
 from piwheels_node.dashboard.logs import ReadLog, Wish, fetch
 from piwheels_node.dashboard.words import (
     Cell,
@@ -30,7 +29,7 @@ from piwheels_node.dashboard.words import (
     elapsed,
     joined,
     memory,
-    short_target,
+    place,
 )
 
 EARLIER = 50
@@ -44,11 +43,6 @@ _STATES = {
     JobState.DELAYED: Role.WARN,
     JobState.BLOCKED: Role.WARN,
 }
-
-
-def place(job_id: int, build_id: int | None = None) -> Place:
-    """Where a job is shown, or one of its builds."""
-    return Place("build", f"{job_id}" if build_id is None else f"{job_id}/{build_id}")
 
 
 @dataclass(frozen=True)
@@ -297,132 +291,3 @@ def report(sight: BuildSight, last_lines: Sequence[str]) -> str:
         if words:
             lines.append(f"{name}: {words}")
     return "\n".join([*lines, "", "The end of its log:", "", *(f"    {line}" for line in last_lines), ""])
-
-
-# --- other builds --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A build that has ended, as a row; `at` is now."""
-
-    build: BuildRow | FailedBuild
-    at: datetime
-
-    @property
-    def outcome(self) -> Cell:
-        """How it ended: a word, or the reason."""
-        reason = self.build.reason
-        if reason is not None:
-            return Cell(str(reason), Role.BAD)
-        return Cell(self.build.outcome.value if isinstance(self.build, BuildRow) else "failed", Role.GOOD)
-
-    @property
-    def place(self) -> Place:
-        """Where it is shown."""
-        return place(self.build.job_id, self.build.build_id)
-
-
-def _ended_text(row: Ended) -> str:
-    build = row.build
-    words = (
-        build.project,
-        build.version,
-        build.target,
-        build.builder,
-        row.outcome.words,
-        build.captured or "",
-    )
-    return " ".join(words)
-
-
-_COLUMNS: dict[str, Column[Ended]] = {
-    column.name: column
-    for column in (
-        Column[Ended](
-            "project",
-            "package",
-            16,
-            lambda row: Cell(f"{row.build.project} {row.build.version}", Role.STRONG),
-            lambda row: (row.build.project, row.build.version),
-            share=2,
-        ),
-        Column[Ended](
-            "version",
-            "version",
-            9,
-            lambda row: Cell(row.build.version, Role.STRONG),
-            lambda row: row.build.version,
-        ),
-        Column[Ended](
-            "outcome", "outcome", 15, lambda row: row.outcome, lambda row: row.outcome.words, share=1
-        ),
-        Column[Ended](
-            "captured",
-            "what",
-            12,
-            lambda row: Cell(row.build.captured or ""),
-            lambda row: row.build.captured,
-            rank=2,
-            share=2,
-        ),
-        Column[Ended](
-            "target",
-            "target",
-            19,
-            lambda row: Cell(short_target(row.build.target), Role.FAINT),
-            lambda row: row.build.target,
-            rank=4,
-            share=1,
-        ),
-        Column[Ended](
-            "package",
-            "in Debian",
-            12,
-            lambda row: Cell(row.build.debian_package or "", Role.WARN),
-            lambda row: row.build.debian_package,
-            rank=5,
-        ),
-        Column[Ended](
-            "builder",
-            "builder",
-            8,
-            lambda row: Cell(row.build.builder),
-            lambda row: row.build.builder,
-            rank=3,
-        ),
-        Column[Ended](
-            "took",
-            "took",
-            6,
-            lambda row: Cell(elapsed(row.build.duration_s)),
-            lambda row: row.build.duration_s,
-            right=True,
-            rank=1,
-            falling=True,
-        ),
-        Column[Ended](
-            "when",
-            "when",
-            5,
-            lambda row: Cell(ago(row.build.started_at, row.at), Role.FAINT),
-            lambda row: row.build.started_at,
-            right=True,
-            falling=True,
-        ),
-    )
-}
-
-
-def arrangement(*names: str) -> Arrangement[Ended]:
-    """A table of builds with these columns."""
-    return Arrangement(
-        tuple(_COLUMNS[name] for name in names),
-        key=lambda row: str(row.build.build_id),
-        text=_ended_text,
-        is_fault=lambda row: row.build.reason is not None,
-    )
-
-
-OF_ONE_PROJECT = arrangement("version", "outcome", "captured", "package", "target", "builder", "took", "when")
-OF_ONE_REASON = arrangement("project", "captured", "package", "target", "builder", "took", "when")

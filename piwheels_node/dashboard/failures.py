@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 from piwheels_node.client.port import Watched
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.messages import FailedBuild, FailureReport, ReasonCount
-from piwheels_node.dashboard.builds import Ended
 from piwheels_node.dashboard.charts import bar
+from piwheels_node.dashboard.ended import Ended
 from piwheels_node.dashboard.listing import Arrangement, Column
 from piwheels_node.dashboard.words import Cell, Line, Role, ago, number, share, short_target
 

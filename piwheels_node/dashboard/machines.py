@@ -24,13 +24,14 @@ from piwheels_node.core.messages import (
     Machine,
 )
 from piwheels_node.dashboard.builders import HOT_C
-from piwheels_node.dashboard.builds import Ended, LogPartAsked, arrangement, log_of, place
+from piwheels_node.dashboard.builds import LogPartAsked, log_of
 from piwheels_node.dashboard.charts import trend
 from piwheels_node.dashboard.drawing import named
+from piwheels_node.dashboard.ended import Ended, arrangement
 from piwheels_node.dashboard.listing import Arrangement, Column
 from piwheels_node.dashboard.logs import Wish, fetch
 from piwheels_node.dashboard.look import Glyphs
-from piwheels_node.dashboard.words import Cell, Line, Place, Role, ago, elapsed, joined, memory, number
+from piwheels_node.dashboard.words import Cell, Line, Place, Role, ago, elapsed, joined, memory, number, place
 
 BUILDS = 100
 DAYS = 30

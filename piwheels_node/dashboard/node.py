@@ -9,12 +9,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from piwheels_node.core.messages import LocalBuild, LocalBuilder, LocalEnd, NodeView
-from piwheels_node.dashboard.builds import place
 from piwheels_node.dashboard.drawing import named
 from piwheels_node.dashboard.listing import Arrangement, Column
 from piwheels_node.dashboard.logs import clean_line
 from piwheels_node.dashboard.machines import health
-from piwheels_node.dashboard.words import Cell, Line, Place, Role, ago, elapsed, joined, short_target
+from piwheels_node.dashboard.words import Cell, Line, Place, Role, ago, elapsed, joined, place, short_target
 
 _STATES = {"active": Role.GOOD, "failed": Role.BAD, "activating": Role.WARN}
 

@@ -51,6 +51,11 @@ class Place(NamedTuple):
     about: str = ""
 
 
+def place(job_id: int, build_id: int | None = None) -> Place:
+    """Where a job is shown, or one of its builds."""
+    return Place("build", f"{job_id}" if build_id is None else f"{job_id}/{build_id}")
+
+
 class Cell(NamedTuple):
     """Words in a line, what they mean, and the page that they lead to."""
 

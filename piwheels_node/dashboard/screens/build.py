@@ -22,9 +22,10 @@ from textual.widgets import Input
 from piwheels_node.client.port import Watched
 from piwheels_node.core.errors import NodeError
 from piwheels_node.dashboard import builds
-from piwheels_node.dashboard.builds import About, BuildSight, Ended
+from piwheels_node.dashboard.builds import About, BuildSight
 from piwheels_node.dashboard.deeds import JobName, Subject
 from piwheels_node.dashboard.drawing import named
+from piwheels_node.dashboard.ended import OF_ONE_PROJECT, Ended
 from piwheels_node.dashboard.logs import seek
 from piwheels_node.dashboard.saving import name_of, save_log, save_text, whole
 from piwheels_node.dashboard.screens.base import Page
@@ -75,7 +76,7 @@ class Build(Page[BuildSight]):
         self._facts = Lines(id="facts")
         self._log_title = Heading(id="log-title")
         self._builds_title = Heading(id="builds-title")
-        self._builds: Table[Ended] = Table(builds.OF_ONE_PROJECT, id="builds", empty="none has ended so far")
+        self._builds: Table[Ended] = Table(OF_ONE_PROJECT, id="builds", empty="none has ended so far")
         self._words = Input(id="search", placeholder="words to look for in the log")
         self._words.cursor_blink = False
 

@@ -16,8 +16,8 @@ from piwheels_node.client.port import Watched
 from piwheels_node.core.errors import NodeError
 from piwheels_node.core.messages import BuilderEventView
 from piwheels_node.dashboard import machines
-from piwheels_node.dashboard.builds import Ended
 from piwheels_node.dashboard.deeds import BuilderName, Subject
+from piwheels_node.dashboard.ended import Ended
 from piwheels_node.dashboard.machines import BuilderSight, Wanted
 from piwheels_node.dashboard.screens.base import Page
 from piwheels_node.dashboard.widgets.lines import Heading, Lines, title

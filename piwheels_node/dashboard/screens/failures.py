@@ -12,9 +12,9 @@ from piwheels_node.client.port import Watched
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import ReasonCount
 from piwheels_node.dashboard import failures
-from piwheels_node.dashboard.builds import OF_ONE_REASON, Ended
 from piwheels_node.dashboard.deeds import FailedFor, JobName, Subject
 from piwheels_node.dashboard.drawing import wrapped
+from piwheels_node.dashboard.ended import OF_ONE_REASON, Ended
 from piwheels_node.dashboard.failures import About, FailuresSight, ProjectFailures
 from piwheels_node.dashboard.screens.base import Page
 from piwheels_node.dashboard.widgets.lines import Heading, Lines, title

@@ -13,7 +13,6 @@ from piwheels_node.core.builders import Mode
 from piwheels_node.core.messages import FarmView, ReasonCount
 from piwheels_node.dashboard import builders
 from piwheels_node.dashboard.builders import Shown
-from piwheels_node.dashboard.builds import place
 from piwheels_node.dashboard.charts import trend
 from piwheels_node.dashboard.deeds import BuilderName, Subject
 from piwheels_node.dashboard.failures import BUILDS, REASON, newest_words
@@ -32,6 +31,7 @@ from piwheels_node.dashboard.words import (
     joined,
     length,
     number,
+    place,
     share,
     short_target,
 )

@@ -16,10 +16,10 @@ from textual.app import ComposeResult
 from piwheels_node.client.port import Watched
 from piwheels_node.core.messages import LocalEnd, NodeView
 from piwheels_node.dashboard import node
-from piwheels_node.dashboard.builds import place
 from piwheels_node.dashboard.screens.base import Page
 from piwheels_node.dashboard.widgets.lines import Heading, Lines, Tail, title
 from piwheels_node.dashboard.widgets.table import Table
+from piwheels_node.dashboard.words import place
 
 
 class Node(Page[NodeView]):

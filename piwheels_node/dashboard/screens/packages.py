@@ -13,13 +13,12 @@ from piwheels_node.client.port import Watched
 from piwheels_node.core.errors import NodeError
 from piwheels_node.core.messages import ProjectMatch
 from piwheels_node.dashboard import packages
-from piwheels_node.dashboard.builds import place
 from piwheels_node.dashboard.deeds import JobName, ReleaseName, Subject
 from piwheels_node.dashboard.packages import Matches, Offer, ProjectSight
 from piwheels_node.dashboard.screens.base import Page
 from piwheels_node.dashboard.widgets.lines import Heading, Lines, title
 from piwheels_node.dashboard.widgets.table import Table
-from piwheels_node.dashboard.words import Cell, Place, Role
+from piwheels_node.dashboard.words import Cell, Place, Role, place
 
 
 class Packages(Page[Matches | ProjectSight]):

@@ -10,13 +10,12 @@ from textual.app import ComposeResult
 
 from piwheels_node.client.port import Watched
 from piwheels_node.dashboard import queue
-from piwheels_node.dashboard.builds import place
 from piwheels_node.dashboard.deeds import JobName, Subject
 from piwheels_node.dashboard.queue import QueueSight, Waiting
 from piwheels_node.dashboard.screens.base import Page
 from piwheels_node.dashboard.widgets.lines import Heading, Lines, title
 from piwheels_node.dashboard.widgets.table import Table
-from piwheels_node.dashboard.words import Cell, Role
+from piwheels_node.dashboard.words import Cell, Role, place
 
 
 class Queue(Page[QueueSight]):
