@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -39,6 +40,14 @@ class Watcher:
             until(there, f"{texts}")
         except AssertionError as error:
             raise AssertionError("\n".join([f"never seen: {texts}", *self.window.lines()])) from error
+
+    def counts_to(self, least):
+        """Wait until the ticks of the log have come so far: more than the screen has lines."""
+        until(lambda: _ticks(self.window.lines()) >= least, f"tick {least}")
+
+
+def _ticks(lines):
+    return max((int(line.split()[1]) for line in lines if re.match(r"tick \d+", line)), default=0)
 
 
 @pytest.fixture
@@ -108,7 +117,8 @@ def test_a_build_is_watched_while_it_goes_on(farm, terminal, tmp_path):
     screen.press("Enter")
     screen.sees("slow: PyPI has 1 release")
     screen.press("Enter")
-    screen.sees("building", "tick ", "follows")
+    screen.sees("building", "follows")
+    screen.counts_to(40)
     screen.press("PageUp")
     screen.sees("stands", "new lines")
     screen.press("End")
