@@ -15,12 +15,12 @@ NO_TARGET = "No builder has joined, so there is no target to build for."
 def project_words(plan: ProjectPlan) -> str:
     """What PyPI has of the project: `numpy: PyPI has 120 releases that tools can install`."""
     status = "" if plan.status == "active" else f", {plan.status}"
-    return f"{plan.name}{status}: PyPI has {_counted(plan.known, 'release')} that tools can install"
+    return f"{plan.name}{status}: PyPI has {counted(plan.known, 'release')} that tools can install"
 
 
 def release_words(release: ReleasePlan) -> str:
     """What PyPI has of a release: `1 sdist, 12 wheels`."""
-    has = [_counted(len(release.sdists), "sdist"), _counted(release.wheels, "wheel")]
+    has = [counted(len(release.sdists), "sdist"), counted(release.wheels, "wheel")]
     return ", ".join([*has, "yanked"] if release.yanked else has)
 
 
@@ -39,5 +39,6 @@ def answer_words(answer: RequestAnswer) -> str:
     return f"{name}: {answer.reason.value if answer.reason else 'failed'}. {answer.what or ''}".rstrip()
 
 
-def _counted(many: int, what: str) -> str:
+def counted(many: int, what: str) -> str:
+    """How many of what: `1 sdist`, `2 sdists`."""
     return f"{many} {what}" if many == 1 else f"{many} {what}s"

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 from piwheels_node.client.port import Watched
 from piwheels_node.core.errors import MasterError, NodeError
-from piwheels_node.core.explaining import NO_TARGET, project_words, release_words, target_words
+from piwheels_node.core.explaining import NO_TARGET, counted, project_words, release_words, target_words
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import JobView, ProjectMatch, ProjectPlan, ProjectView, WheelView
 from piwheels_node.dashboard.listing import Arrangement, Column
@@ -118,7 +118,7 @@ def heading(sight: ProjectSight) -> list[Line]:
     lines: list[Line] = [[Cell(f" {words}", Role.PLAIN if sight.plan else Role.WARN)]]
     wheels = sight.view.wheels if sight.view else []
     size = sum(wheel.size_bytes for wheel in wheels)
-    here = f"{number(len(wheels))} wheels, {amount(size)}" if wheels else "no wheel"
+    here = f"{counted(len(wheels), 'wheel')}, {amount(size)}" if wheels else "no wheel"
     newest = f", the newest {ago(max(one.published_at for one in wheels), sight.at)} ago" if wheels else ""
     lines.append([Cell(" here: ", Role.FAINT), Cell(here + newest, Role.GOOD if wheels else Role.PLAIN)])
     if sight.plan and sight.plan.releases and not sight.plan.releases[0].targets:
@@ -196,7 +196,7 @@ OFFERS: Arrangement[Offer] = Arrangement(
 def _standing(row: ProjectMatch) -> Cell:
     if row.is_on_pypi:
         return Cell("on PyPI")
-    return Cell("not on PyPI, as far as was heard", Role.FAINT)
+    return Cell("not followed", Role.FAINT)
 
 
 MATCHES: Arrangement[ProjectMatch] = Arrangement(
