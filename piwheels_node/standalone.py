@@ -70,6 +70,7 @@ class Standalone:
 
     def __enter__(self) -> Self:
         with self._closing as closing:
+            interpreter = probe(self.settings.builder.python)  # first: a wrong one leaves nothing behind
             make_directory(self.data)
             master = Master(self.data, self.settings)
             closing.callback(master.stop)
@@ -79,7 +80,7 @@ class Standalone:
             builder_key = _keep_key(self.data / BUILDER_KEY, master, "builder", builder_name)
             workshop = Workshop(
                 self.data / BUILDER,
-                probe(self.settings.builder.python),
+                interpreter,
                 self.settings,
                 extra_index_url=self.index_url,
                 stop=threading.Event(),

@@ -147,8 +147,8 @@ def test_a_builders_clock_is_only_told_as_skew(farm_of_one, years):
 
 
 def test_a_builder_that_asks_too_often_is_told_when_to_come_again(farm_of_one):
-    with_settings(farm_of_one, requests_per_s=5.0)
     lease = farm_of_one.leased()
+    with_settings(farm_of_one, requests_per_s=1.0)
     beat = Heartbeat(token=lease.token, step=Step.BUILD).model_dump_json()
     with httpx.Client(trust_env=False) as client:
         url = f"{farm_of_one.url}/api/v1/jobs/{lease.job_id}/heartbeat"

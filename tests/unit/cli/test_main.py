@@ -95,6 +95,13 @@ def test_a_wrong_call_ends_with_2_and_says_what_is_wrong(arguments, word, tmp_pa
     assert done.stdout == ""
 
 
+def test_a_python_that_is_none_leaves_no_directory_behind(tmp_path):
+    done = run("standalone", "--data", str(tmp_path / "farm"), "--python", "/nonexistent-python", "a")
+
+    assert done.returncode == EXIT_USAGE
+    assert not (tmp_path / "farm").exists()
+
+
 @pytest.mark.parametrize("variable", ["PIWHEELS_NODE_BUILDER_NISE", "PIWHEELS_NODE_SETTING"])
 def test_a_variable_that_nobody_knows_ends_with_2(variable):
     done = run("standalone", "a", **{variable: "1"})
