@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 
@@ -32,14 +33,24 @@ class Watcher:
     def sees(self, *texts):
         """Wait until the screen has all of them."""
 
-        def there():
-            shown = "\n".join(self.window.lines())
-            return all(text in shown for text in texts)
-
         try:
-            until(there, f"{texts}")
+            until(lambda: self._shows(texts), f"{texts}")
         except AssertionError as error:
             raise AssertionError("\n".join([f"never seen: {texts}", *self.window.lines()])) from error
+
+    def _shows(self, texts):
+        shown = "\n".join(self.window.lines())
+        return all(text in shown for text in texts)
+
+    def insists(self, key, *texts):
+        """Press a key, as somebody who sees nothing happen does, until the screen has all of the texts."""
+
+        def there():
+            self.press(key)
+            with contextlib.suppress(AssertionError):
+                return until(lambda: self._shows(texts), f"{texts}", within_s=2)
+
+        until(there, f"{key}: {texts}")
 
     def counts_to(self, least):
         """Wait until the ticks of the log have come so far: more than the screen has lines."""
@@ -119,9 +130,7 @@ def test_a_build_is_watched_while_it_goes_on(farm, terminal, tmp_path):
     screen.press("Enter")
     screen.sees("building", "follows")
     screen.counts_to(40)
-    screen.press("PageUp")
-    screen.sees("stands", "new lines")
-    screen.press("End")
-    screen.sees("follows")
+    screen.insists("PageUp", "stands", "new lines")
+    screen.insists("End", "follows")
     screen.press("q")
     screen.sees("code 0")

@@ -154,6 +154,8 @@ class Build(Page[BuildSight]):
         shown = self._view != "builds" and not value.no_log
         if log.display != shown:
             log.display = shown
+            if shown and not self._words.has_focus:
+                log.focus()  # what is hidden loses the keys
 
     def _log_notes(self, value: BuildSight) -> Line:
         """Where one stands in the log, and what the keys have made of it."""
