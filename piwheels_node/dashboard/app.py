@@ -29,6 +29,7 @@ from piwheels_node.client.port import Node, Watched
 from piwheels_node.core.access import Access
 from piwheels_node.core.errors import EXIT_INTERRUPTED, KeyRefusedError, NodeError
 from piwheels_node.dashboard.actions import Action, shown
+from piwheels_node.dashboard.compat import know_home_and_end
 from piwheels_node.dashboard.deeds import Subject
 from piwheels_node.dashboard.look import CONSOLE, FULL
 from piwheels_node.dashboard.polling import INTERVAL_S, Answer, Asker, Pace
@@ -99,6 +100,7 @@ class Dashboard(App[int]):
         self._has_focus = True
         if console:
             self._filters.append(ConsoleFilter())
+        know_home_and_end()
         self.register_theme(theme(self.look))
         self.theme = self.look.name
 

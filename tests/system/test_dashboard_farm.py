@@ -131,5 +131,6 @@ def test_a_build_is_watched_while_it_goes_on(farm, terminal, tmp_path):
     screen.sees("building", "follows")
     screen.counts_to(40)
     screen.insists("PageUp", "stands", "new lines")
+    screen.insists("End", "follows")
     screen.press("q")
     screen.sees("code 0")
