@@ -14,6 +14,7 @@ test waits for what it has caused, and never for a clock.
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from fake_farm import NOW
@@ -72,6 +73,13 @@ class Screen:
     @property
     def text(self):
         return "\n".join(self.lines)
+
+    @property
+    def picture(self):
+        """What the terminal shows as SVG, with this machine's own fonts in place of ones from the net."""
+        drawn = self.app.export_screenshot(title="sudo piwheels-node dashboard")
+        drawn = re.sub(r"@font-face \{.*?\}\s*", "", drawn, flags=re.DOTALL)
+        return "\n".join(line.rstrip() for line in drawn.splitlines())
 
     @property
     def calls(self):

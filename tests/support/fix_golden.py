@@ -19,10 +19,10 @@ def pytest_addoption(parser):
 
 @pytest.fixture
 def golden(request):
-    """Compare a text with the one that is kept under a name."""
+    """Compare a text with the one that is kept under a name, or in a file."""
 
     def compare(name, text):
-        path = GOLDEN / f"{name}.txt"
+        path = name if isinstance(name, Path) else GOLDEN / f"{name}.txt"
         text = text.rstrip("\n") + "\n"
         if request.config.getoption("--golden-again"):
             path.parent.mkdir(parents=True, exist_ok=True)
