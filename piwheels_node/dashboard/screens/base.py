@@ -176,7 +176,7 @@ class Page(Screen[None], Generic[S]):
 
     def refresh_painted(self) -> None:
         """Paint everything again."""
-        for widget in self.query("Painted"):
+        for widget in self.query("Painted, LogView"):
             widget.refresh()
 
     def show_keys(self) -> None:

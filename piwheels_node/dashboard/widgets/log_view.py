@@ -325,11 +325,17 @@ class LogView(ScrollView, can_focus=True):
             self.later()
         self.post_message(self.Moved())
 
+    @property
+    def _ground(self) -> Style:
+        """What lies below the text: faint where nobody knows how it goes on."""
+        ground = Style(color=self._look.foreground, bgcolor=self._look.background)
+        return ground + self._look.roles[Role.FAINT] if self.screen.has_class("-stale") else ground
+
     def render_line(self, y: int) -> Strip:
         """One row of the screen."""
         scroll_x, scroll_y = int(self.scroll_offset.x), int(self.scroll_offset.y)
         width = self._width
-        blank = Style(color=self._look.foreground, bgcolor=self._look.background)
+        blank = self._ground
         at = y + scroll_y
         row = self._row(at)
         text = Strip(self._segments(row, blank) if row else []).crop_extend(scroll_x, scroll_x + width, blank)

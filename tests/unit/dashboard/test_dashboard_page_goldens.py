@@ -54,3 +54,20 @@ def test_on_a_console_a_page_is_seen_so(look_at, golden, name):
         golden(f"dashboard/{name}-80x24-console", screen.text)
 
     look_at(farm(), steps, first=PLACES[name], console=True)
+
+
+@pytest.mark.parametrize("console", [False, True])
+@pytest.mark.parametrize("name", ["home", "build"])
+def test_a_page_is_seen_so_while_the_master_is_away(look_at, golden, name, console):
+    farm = farm_of(12)
+    place = {"home": Place("home"), "build": PLACES["build-running"]}[name]
+
+    async def steps(screen):
+        await all_is_there(screen)
+        farm.go_away()
+        farm.tick(65)
+        screen.app.poll()
+        await screen.until("no answer")
+        golden(f"dashboard/{name}-gone-80x24{'-console' if console else ''}", screen.text)
+
+    look_at(farm, steps, first=place, console=console)

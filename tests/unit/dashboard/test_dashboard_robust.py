@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from fake_farm import FakeFarm
 from made_farms import farm_of, hostile_farm
+from rich.color import Color
 from textual import events
 
 from piwheels_node.core.access import Access
@@ -14,6 +15,7 @@ from piwheels_node.core.errors import MasterError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState
 from piwheels_node.dashboard import app as app_module
+from piwheels_node.dashboard.look import FULL
 from piwheels_node.dashboard.snapshot import LinkState
 from piwheels_node.dashboard.words import Place
 
@@ -67,6 +69,28 @@ def test_a_master_that_goes_away_leaves_what_it_said_faint_and_with_its_age(look
         assert not screen.app.screen.has_class("-stale")
 
     look_at(farm, steps, size=(120, 24))
+
+
+def test_a_log_is_faint_too_while_the_master_is_away(look_at):
+    farm = farm_of(12)
+
+    async def steps(screen):
+        log = screen.page.query_one("#log")
+        await screen.until(lambda: log.window.lines and not log.window.has_more, "the log")
+        styles = {True: set(), False: set()}
+        for is_away in (False, True):
+            if is_away:
+                farm.go_away()
+                screen.app.poll()
+                await screen.until("no answer")
+            for y in range(log.size.height):
+                styles[is_away] |= {one.style.color for one in log.render_line(y) if one.text.strip()}
+
+        plain = Color.parse(FULL.foreground)
+        assert plain in styles[False]
+        assert plain not in styles[True]
+
+    look_at(farm, steps, first=Place("build", "310"))
 
 
 def test_a_master_that_takes_long_is_told_and_not_asked_again_meanwhile(look_at, monkeypatch):
