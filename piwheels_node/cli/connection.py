@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import click
 
-from piwheels_node.cli.options import data_option
+from piwheels_node.cli.options import seen_data_option
 from piwheels_node.client import MasterClient
 from piwheels_node.core.errors import NodeError
 from piwheels_node.core.places import ENDPOINT, OPERATOR_KEY
@@ -111,7 +111,7 @@ def master_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--master", metavar="URL", help="The master to ask; default: the one that serves the directory."
         ),
-        data_option,
+        seen_data_option,
     ):
         called = option(called)
     return called

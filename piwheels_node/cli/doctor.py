@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from piwheels_node.cli.options import data_option, json_option
+from piwheels_node.cli.options import json_option, seen_data_option
 from piwheels_node.consumer import doctor
 from piwheels_node.consumer.checks import Finding, Patient, Severity
 from piwheels_node.consumer.pip_files import Surroundings
@@ -22,7 +22,7 @@ _MARKS = {Severity.OK: "ok", Severity.NOTE: "note", Severity.WARNING: "WARNING",
 
 @click.command("doctor", epilog="Example: piwheels-node doctor --json")
 @click.option("--index", metavar="URL", help="The index to try; default: the one that pip is pointed to.")
-@data_option
+@seen_data_option
 @json_option
 def command(index: str | None, data: Path, *, as_json: bool) -> int:
     """Look for what keeps pip or builds from working here, and say what to try.

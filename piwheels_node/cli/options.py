@@ -17,26 +17,45 @@ from piwheels_node.core.errors import SettingsError, UsageError
 from piwheels_node.core.messages import BuildRequest
 from piwheels_node.core.settings import SETTINGS_DIR, Settings
 
+SYSTEM_DATA = Path("/var/lib/piwheels-node")
+_OWN_DATA = "~/.local/share/piwheels-node"
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def default_data_directory() -> Path:
     """Where a farm of one machine lives: the system's place for root, the user's own otherwise."""
     if os.geteuid() == 0:
-        return Path("/var/lib/piwheels-node")
+        return SYSTEM_DATA
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "piwheels-node"
 
 
+def data_directory_in_sight() -> Path:
+    """What a command that only looks is about: the user's own farm, where there is one, else the system's."""
+    own = default_data_directory()
+    return own if own.is_dir() or not SYSTEM_DATA.is_dir() else SYSTEM_DATA
+
+
 def data_option(command: _Command) -> _Command:
-    """`--data DIR`."""
+    """`--data DIR`, for a command that may write there."""
+    return _data_option(default_data_directory, "/var/lib/piwheels-node for root, else " + _OWN_DATA)(command)
+
+
+def seen_data_option(command: _Command) -> _Command:
+    """`--data DIR`, for a command that only looks there."""
+    return _data_option(data_directory_in_sight, _OWN_DATA + " if it is there, else /var/lib/piwheels-node")(
+        command
+    )
+
+
+def _data_option(default: Callable[[], Path], shown: str) -> Callable[[_Command], _Command]:
     return click.option(
         "--data",
         metavar="DIR",
         type=click.Path(file_okay=False, path_type=Path),
-        default=default_data_directory,
-        show_default="/var/lib/piwheels-node for root, else ~/.local/share/piwheels-node",
+        default=default,
+        show_default=shown,
         help="Directory of the database, the wheels and the caches.",
-    )(command)
+    )
 
 
 def set_option(command: _Command) -> _Command:
@@ -55,6 +74,13 @@ def json_option(command: _Command) -> _Command:
     return click.option("--json", "as_json", is_flag=True, help="Print the results as JSON, for scripts.")(
         command
     )
+
+
+def target_option(command: _Command) -> _Command:
+    """`--target TARGET`."""
+    return click.option(
+        "--target", metavar="TARGET", help="For this target only: cp313-linux_armv7l-debian13."
+    )(command)
 
 
 def force_option(command: _Command) -> _Command:
@@ -89,7 +115,7 @@ def _read(file: Path) -> dict[str, Any]:
         ) from error
 
 
-def parse_requests(words: Iterable[str], *, force: bool) -> list[BuildRequest]:
+def parse_requests(words: Iterable[str], *, force: bool, target: str | None = None) -> list[BuildRequest]:
     """Read NAME or NAME==VERSION; a name given twice counts once. Raises UsageError."""
     requests = {}
     for word in words:
@@ -107,6 +133,6 @@ def parse_requests(words: Iterable[str], *, force: bool) -> list[BuildRequest]:
         ):
             raise UsageError(f"'{word}' does not name one release", hint="write NAME or NAME==VERSION")
         requests[canonicalize_name(wanted.name), tuple(versions)] = BuildRequest(
-            project=wanted.name, version=versions[0] if versions else None, force=force
+            project=wanted.name, version=versions[0] if versions else None, target=target, force=force
         )
     return list(requests.values())

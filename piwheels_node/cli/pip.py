@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from piwheels_node.cli.options import data_option, json_option
+from piwheels_node.cli.options import json_option, seen_data_option
 from piwheels_node.consumer import pip_files, switch, uv_config
 from piwheels_node.consumer.index import PUBLIC_INDEX, enabled_index
 from piwheels_node.core.errors import NodeError, StorageError, UsageError
@@ -34,7 +34,7 @@ def _index_option(command: Any) -> Any:
 
 @group.command("status", epilog="Example: piwheels-node pip status --json")
 @_index_option
-@data_option
+@seen_data_option
 @json_option
 def status(index: str | None, data: Path, *, as_json: bool) -> None:
     """Say what pip and uv will really use when you call them here, file by file, and why."""
@@ -56,7 +56,7 @@ def status(index: str | None, data: Path, *, as_json: bool) -> None:
     help="File with the master's own certificate, for this machine to believe; default: that of the master"
     " that was joined, where it has its own.",
 )
-@data_option
+@seen_data_option
 def enable(index: str | None, certificate: Path | None, data: Path) -> None:
     """Let pip and uv, for everybody on this machine, ask an index of ready-made wheels too.
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import click
 
 from piwheels_node.cli.connection import Endpoint, endpoint_of
-from piwheels_node.cli.options import data_option, json_option
+from piwheels_node.cli.options import json_option, seen_data_option
 from piwheels_node.cli.pip import expected_index
 from piwheels_node.consumer import pip_files, uv_config
 from piwheels_node.consumer.report import Known, Report, Seen, changes, health, lines, see, services
@@ -22,7 +22,7 @@ from piwheels_node.core.text import harmless
 
 
 @click.command("status", epilog="Example: piwheels-node status --watch")
-@data_option
+@seen_data_option
 @json_option
 @click.option("--watch", is_flag=True, help="Go on, and print the lines that change, until Ctrl-C.")
 @click.option(

@@ -8,7 +8,7 @@ import getpass
 import click
 
 from piwheels_node.cli.connection import Connection, master_options
-from piwheels_node.cli.options import force_option, json_option, parse_requests
+from piwheels_node.cli.options import force_option, json_option, parse_requests, target_option
 from piwheels_node.cli.output import print_message, print_messages, print_rows
 from piwheels_node.core.errors import UsageError
 from piwheels_node.core.explaining import (
@@ -26,10 +26,6 @@ from piwheels_node.core.messages import (
     SkipView,
 )
 from piwheels_node.core.text import harmless
-
-_target = click.option(
-    "--target", metavar="TARGET", help="For this target only: cp313-linux_armv7l-debian13."
-)
 
 
 @click.command("explain", epilog="Example: piwheels-node master explain numpy==2.1.0")
@@ -52,7 +48,7 @@ def explain(*, word: str, connection: Connection, as_json: bool) -> None:
 
 @click.command("request", epilog="Example: piwheels-node master request RPi.GPIO spidev==3.8")
 @click.argument("words", metavar="NAME[==VERSION]...", nargs=-1, required=True)
-@_target
+@target_option
 @force_option
 @master_options
 @json_option
@@ -61,10 +57,7 @@ def request(
 ) -> None:
     """Ask for builds before all others, and do not wait for them."""
     with connection.client() as client:
-        answers = [
-            client.request(one.model_copy(update={"target": target}))
-            for one in parse_requests(words, force=force)
-        ]
+        answers = [client.request(one) for one in parse_requests(words, force=force, target=target)]
     if as_json:
         print_messages(answers)
         return
@@ -74,7 +67,7 @@ def request(
 
 @click.command("rebuild", epilog="Example: piwheels-node master rebuild lgpio==0.2.2.0")
 @click.argument("word", metavar="NAME[==VERSION]")
-@_target
+@target_option
 @master_options
 @json_option
 def rebuild(*, word: str, target: str | None, connection: Connection, as_json: bool) -> None:

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 from piwheels_node.cli import options
-from piwheels_node.cli.options import default_data_directory, load_settings, parse_requests
+from piwheels_node.cli.options import (
+    data_directory_in_sight,
+    default_data_directory,
+    load_settings,
+    parse_requests,
+)
 from piwheels_node.core.errors import EXIT_USAGE, SettingsError, UsageError
 from piwheels_node.core.settings import ENVIRONMENT_PREFIX, Settings
 
@@ -28,6 +33,12 @@ def no_settings(monkeypatch, tmp_path):
 
 def asked(*words, force=False):
     return [(one.project, one.version, one.force) for one in parse_requests(words, force=force)]
+
+
+def test_all_that_is_named_is_asked_for_one_target():
+    wanted = parse_requests(["spidev", "lgpio==0.2"], force=False, target="cp313-linux_armv7l-debian13")
+
+    assert [one.target for one in wanted] == ["cp313-linux_armv7l-debian13"] * 2
 
 
 def test_a_name_is_asked_for_without_a_version():
@@ -148,3 +159,20 @@ def test_the_data_is_the_system_s_for_root_and_else_one_s_own(monkeypatch, root,
     monkeypatch.setenv("XDG_DATA_HOME", xdg)
 
     assert default_data_directory() == Path(expected)
+
+
+@pytest.mark.parametrize(
+    ("there", "seen"),
+    [(("system", "own"), "own"), (("system",), "system"), (("own",), "own"), ((), "own")],
+)
+def test_who_only_looks_sees_the_system_s_farm_where_there_is_none_of_their_own(
+    monkeypatch, tmp_path, there, seen
+):
+    places = {"system": tmp_path / "var", "own": tmp_path / "home" / "piwheels-node"}
+    monkeypatch.setattr(options.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(options, "SYSTEM_DATA", places["system"])
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
+    for name in there:
+        places[name].mkdir(parents=True)
+
+    assert data_directory_in_sight() == places[seen]
