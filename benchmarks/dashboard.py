@@ -115,7 +115,7 @@ def questions(builds: int) -> dict[str, Callable[[MasterClient], Any]]:
     middle = builds // 2
     return {
         "farm": lambda c: c.farm(),
-        "builder_rows": lambda c: c.builder_rows(),
+        "farm, with rows": lambda c: c.farm(rows=True),
         "builders, in full": lambda c: c.builders(),
         "builder": lambda c: c.builder("pi-2"),
         "builds": lambda c: c.builds(),

@@ -16,7 +16,6 @@ from piwheels_node.core.jobs import JobState, Outcome, Priority
 from piwheels_node.core.messages import (
     BuilderEventView,
     BuilderOrder,
-    BuilderRow,
     BuilderStatistics,
     BuilderView,
     BuildFacts,
@@ -61,9 +60,7 @@ class Watched(Protocol):
 
     def who_am_i(self) -> WhoAmI: ...
 
-    def farm(self) -> FarmView: ...
-
-    def builder_rows(self) -> list[BuilderRow]: ...
+    def farm(self, *, rows: bool = False) -> FarmView: ...
 
     def builder(self, name: str) -> BuilderView: ...
 

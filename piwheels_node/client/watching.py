@@ -13,7 +13,6 @@ from piwheels_node.core.errors import MasterError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import Outcome, Priority
 from piwheels_node.core.messages import (
-    BuilderRow,
     BuilderStatistics,
     BuildFacts,
     BuildPage,
@@ -38,13 +37,9 @@ class WatchingClient(Transport):
         """What this client's key may do; raises KeyRefusedError where the master does not know it."""
         return self._read(self._call("GET", "/whoami"), WhoAmI)
 
-    def farm(self) -> FarmView:
-        """The farm at a glance."""
-        return self._read(self._call("GET", "/farm"), FarmView)
-
-    def builder_rows(self) -> list[BuilderRow]:
-        """All builders as rows of a table, by name."""
-        return self._read_list(self._call("GET", "/farm/builders"), BuilderRow)
+    def farm(self, *, rows: bool = False) -> FarmView:
+        """The farm at a glance; with `rows`, all builders as rows of a table, by name."""
+        return self._read(self._look("/farm?rows=true" if rows else "/farm"), FarmView)
 
     def builds(
         self,

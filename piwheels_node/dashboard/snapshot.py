@@ -65,7 +65,8 @@ class Farm:
 
 def farm(master: Watched, before: Farm | None) -> Farm:
     """Ask how the farm stands; `before` is what was known, of which the failures may still do."""
-    view, builders = master.farm(), tuple(master.builder_rows())
+    view = master.farm(rows=True)
+    builders = tuple(view.rows)
     if before and view.at - before.failures_at < timedelta(seconds=FAILURES_EVERY_S):
         return Farm(view, builders, before.failures, before.failures_at)
     today = view.at.date()

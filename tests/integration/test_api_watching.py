@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -33,7 +34,7 @@ def test_a_long_answer_is_packed_for_who_can_read_that_and_says_the_same(farm_of
         for one in range(100)
     ]
     farm_of_one.master._database.write(lambda session: session.execute(insert(Builder), rows))
-    url = f"{farm_of_one.url}/api/v1/farm/builders"
+    url = f"{farm_of_one.url}/api/v1/farm?rows=true"
 
     plain = httpx.get(url, headers={"Accept-Encoding": "identity"})
     with httpx.stream("GET", url, headers={"Accept-Encoding": "gzip"}) as packed:
@@ -41,9 +42,9 @@ def test_a_long_answer_is_packed_for_who_can_read_that_and_says_the_same(farm_of
 
     assert "content-encoding" not in plain.headers
     assert (packed.headers["content-encoding"], packed.headers["vary"]) == ("gzip", "Accept-Encoding")
-    assert gzip.decompress(raw) == plain.content
+    assert json.loads(gzip.decompress(raw))["rows"] == plain.json()["rows"]
     assert len(raw) < len(plain.content) / 5
-    assert len(farm_of_one.reader.builder_rows()) == 101
+    assert len(farm_of_one.reader.farm(rows=True).rows) == 101
     short = httpx.get(f"{farm_of_one.url}/api/v1/farm", headers={"Accept-Encoding": "gzip"})
     assert "content-encoding" not in short.headers
 

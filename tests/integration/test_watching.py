@@ -154,7 +154,7 @@ def test_the_farm_at_a_glance_counts_what_waits_is_built_and_fails(scene):
     assert 0 < farm.disk_free_bytes <= farm.disk_total_bytes
     assert (farm.wheels, farm.wheels_bytes > 0) == (1, True)
     assert (farm.newest_failure.build_id, farm.newest_failure.captured) == (failed, "ffi.h")
-    assert (farm.mode, farm.why) == (Mode.RUN, None)
+    assert (farm.mode, farm.why, farm.rows) == (Mode.RUN, None, [])
 
 
 def test_a_farm_that_is_told_to_stand_still_says_so(scene):
@@ -165,7 +165,7 @@ def test_a_farm_that_is_told_to_stand_still_says_so(scene):
     assert (farm.mode, farm.why, farm.builders_still) == (Mode.PAUSE, "move", 1)
     scene.operator.order(None, BuilderOrder(mode=Mode.RUN))
     scene.operator.order(BUILDER, BuilderOrder(mode=Mode.DRAIN, why="new card"))
-    [row] = scene.operator.builder_rows()
+    [row] = scene.operator.farm(rows=True).rows
     assert (row.mode, row.why, scene.operator.farm().builders_still) == (Mode.DRAIN, "new card", 1)
 
 
@@ -176,7 +176,7 @@ def test_a_builder_is_a_row_with_what_it_does_and_how_its_machine_is(scene):
     health = Health(load_1m=1.5, temperature_c=61.0, memory_available_bytes=7 << 20, throttled=True)
     scene.beat(job_id, Step.BUILD, health)
 
-    [row] = scene.reader.builder_rows()
+    [row] = scene.reader.farm(rows=True).rows
 
     assert (row.name, row.is_up, row.targets) == (BUILDER, True, [TARGET])
     assert (row.built, row.failed) == (1, 1)
@@ -405,7 +405,7 @@ def test_what_is_in_hand_is_skipped_and_what_waits_cancelled(scene):
     assert scene.operator.cancel(waits).state is JobState.CANCELLED
     with pytest.raises(MasterError, match="ended already"):
         scene.operator.cancel(waits)
-    assert scene.reader.builder_rows()[0].jobs == []
+    assert scene.reader.farm(rows=True).rows[0].jobs == []
     assert scene.reader.queue().lanes == []
     assert [event.kind for event in scene.reader.events(waits)] == ["queued", "cancelled"]
 

@@ -329,9 +329,10 @@ class FakeFarm:
         return WhoAmI(access=self.access)
 
     @asked
-    def farm(self) -> FarmView:
-        rows = [row for row in self._rows() if row.state is BuilderState.ACTIVE]
-        up = [row for row in rows if row.is_up]
+    def farm(self, *, rows: bool = False) -> FarmView:
+        everyone = self._rows()
+        active = [row for row in everyone if row.state is BuilderState.ACTIVE]
+        up = [row for row in active if row.is_up]
         wheels = [one.wheel for one in self.facts.values() if one.wheel]
         failed = [one for one in self.facts.values() if one.build.reason]
         ready = Bag(job.target for job in self.jobs_by_id.values() if job.state is JobState.READY)
@@ -343,20 +344,17 @@ class FakeFarm:
             queue=dict(ready),
             jobs=self._states(),
             hours=self._hours(24),
-            builders=len(rows),
+            builders=len(active),
             builders_up=len(up),
-            builders_busy=sum(1 for row in rows if row.jobs),
+            builders_busy=sum(1 for row in active if row.jobs),
             builders_still=sum(1 for row in up if row.paused_itself or {row.mode, self.mode} != {Mode.RUN}),
             disk_free_bytes=29 << 30,
             disk_total_bytes=100 << 30,
             wheels=len(wheels),
             wheels_bytes=sum(wheel.size_bytes for wheel in wheels),
             newest_failure=self._failed(failed[-1]) if failed else None,
+            rows=everyone if rows else [],
         )
-
-    @asked
-    def builder_rows(self) -> list[BuilderRow]:
-        return self._rows()
 
     @asked
     def builder(self, name: str) -> BuilderView:

@@ -37,33 +37,6 @@ class HourCount(Message):
     failed: int = 0
 
 
-class FarmView(Message):
-    """The farm at a glance, at `at` by the master's clock.
-
-    `queue` is how many jobs are ready per target, `jobs` how many are in each state. `hours` are the last 24,
-    oldest first, without gaps; the last one is not over. `builders` counts those that may build,
-    `builders_up` those of them that were heard of lately, `builders_busy` those that hold a job, and
-    `builders_still` those that take none: by order, or by their own decision. The disk is that of the wheels.
-    """
-
-    at: AwareDatetime
-    version: str
-    mode: Mode = Mode.RUN
-    why: str | None = None
-    queue: dict[str, int] = {}
-    jobs: dict[str, int] = {}
-    hours: list[HourCount] = []
-    builders: int = 0
-    builders_up: int = 0
-    builders_busy: int = 0
-    builders_still: int = 0
-    disk_free_bytes: int | None = None
-    disk_total_bytes: int | None = None
-    wheels: int = 0
-    wheels_bytes: int = 0
-    newest_failure: FailedBuild | None = None
-
-
 class JobInHand(Message):
     """What a builder is at."""
 
@@ -104,6 +77,35 @@ class BuilderRow(Message):
     temperature_c: float | None = None
     throttled: bool | None = None
     undervoltage: bool | None = None
+
+
+class FarmView(Message):
+    """The farm at a glance, at `at` by the master's clock.
+
+    `queue` is how many jobs are ready per target, `jobs` how many are in each state. `hours` are the last 24,
+    oldest first, without gaps; the last one is not over. `builders` counts those that may build,
+    `builders_up` those of them that were heard of lately, `builders_busy` those that hold a job, and
+    `builders_still` those that take none: by order, or by their own decision. `rows` are all builders, by
+    name, where they were asked for. The disk is that of the wheels.
+    """
+
+    at: AwareDatetime
+    version: str
+    mode: Mode = Mode.RUN
+    why: str | None = None
+    queue: dict[str, int] = {}
+    jobs: dict[str, int] = {}
+    hours: list[HourCount] = []
+    builders: int = 0
+    builders_up: int = 0
+    builders_busy: int = 0
+    builders_still: int = 0
+    disk_free_bytes: int | None = None
+    disk_total_bytes: int | None = None
+    wheels: int = 0
+    wheels_bytes: int = 0
+    newest_failure: FailedBuild | None = None
+    rows: list[BuilderRow] = []
 
 
 class BuildRow(Message):

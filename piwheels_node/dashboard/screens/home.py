@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from textual.app import ComposeResult
 
 from piwheels_node.client.port import Watched
 from piwheels_node.core.builders import Mode
-from piwheels_node.core.messages import FarmView, ReasonCount
+from piwheels_node.core.messages import FailureReport, FarmView, ReasonCount
 from piwheels_node.dashboard import builders
 from piwheels_node.dashboard.builders import Shown
 from piwheels_node.dashboard.charts import trend
@@ -171,6 +172,9 @@ class Home(Page[Farm]):
 
     NAME = "home"
 
+    _counted: FailureReport | None = None
+    """The failures that are shown."""
+
     def body(self) -> ComposeResult:
         """Two lines, two tables."""
         yield Lines(id="farm")
@@ -197,10 +201,13 @@ class Home(Page[Farm]):
             [Cell(" "), *newest_line(value)],
         )
         self.builders.show(builders.shown(value.builders, value.view.at))
-        most = max((one.share for one in value.failures.reasons), default=0.0)
         table = self.query_one("#reasons", Table)
-        table.arrangement = reasons(most, self.dashboard.look.glyphs.bar)
-        table.show(value.failures.reasons)
+        if value.failures is not self._counted:  # they are the same for a while
+            self._counted = value.failures
+            most = max((one.share for one in value.failures.reasons), default=0.0)
+            columns = reasons(most, look.glyphs.bar).columns
+            table.arrangement = replace(table.arrangement, columns=columns)
+            table.show(value.failures.reasons)
         self._draw_titles(value)
 
     def _draw_titles(self, value: Farm) -> None:

@@ -67,7 +67,11 @@ class Painted(Widget):
 
     def paint_line(self, y: int) -> None:
         """Have one line painted again, and no other."""
-        self.refresh(Region(0, y, self.size.width, 1))
+        self.paint_lines(y, y + 1)
+
+    def paint_lines(self, begin: int, end: int) -> None:
+        """Have lines painted again up to `end`, and no other; at once they cost less than each by itself."""
+        self.refresh(Region(0, begin, self.size.width, end - begin))
 
     def render_line(self, y: int) -> Strip:
         """Textual asks for a line."""

@@ -135,11 +135,17 @@ class Table(Painted, Generic[T]):
 
     def _paint_changes(self) -> None:
         """Have those lines painted that do not show what they should."""
-        width, stale = self.size.width, self.is_stale
-        for y in range(self.size.height):
+        (width, height), stale = self.size, self.is_stale
+        begin = None
+        for y in range(height):
             self._ready[y] = self._content(y, width, stale=stale)
             if self._painted.get(y) != self._ready[y]:
-                self.paint_line(y)
+                begin = y if begin is None else begin
+            elif begin is not None:
+                self.paint_lines(begin, y)
+                begin = None
+        if begin is not None:
+            self.paint_lines(begin, height)
 
     def _content(self, y: int, width: int, *, stale: bool) -> _Content:
         """All that decides how a line looks: compared with what was painted last."""

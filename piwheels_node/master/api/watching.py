@@ -13,14 +13,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from packaging.utils import canonicalize_name
-from pydantic import TypeAdapter
 
 from piwheels_node.core.access import Access
 from piwheels_node.core.errors import StorageError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import Outcome, Priority
 from piwheels_node.core.messages import (
-    BuilderRow,
     BuilderStatistics,
     BuildFacts,
     BuildPage,
@@ -48,7 +46,6 @@ LOG_SLICE_BYTES = 1 << 20
 """The most of a log that one answer has."""
 
 _MONTH = 30
-_ROWS: TypeAdapter[list[BuilderRow]] = TypeAdapter(list[BuilderRow])
 _Named = Annotated[str | None, Query(max_length=200)]
 _Limit = Annotated[int, Query(ge=1, le=500)]
 _Number = Annotated[int | None, Query(ge=1, le=2**63 - 1)]
@@ -66,22 +63,14 @@ async def who_am_i(caller: AnyCaller) -> WhoAmI:
 
 
 @router.get("/farm", response_model=FarmView)
-def farm(here: Here, request: Request) -> Response:
-    """The farm at a glance: what waits, what is built and fails by the hour, who is up, what is full."""
+def farm(here: Here, request: Request, rows: bool = False) -> Response:
+    """The farm at a glance: what waits, is built and fails, who is up, how full; by `rows` all builders."""
     disk = None
     with contextlib.suppress(StorageError):
         disk = farming.Disk(*here.store.disk_bytes())
     with here.database.read() as session:
-        found = farming.farm(session, disk, here.now())
+        found = farming.farm(session, disk, here.now(), rows=rows)
     return _written(request, found.model_dump_json(exclude_defaults=True).encode())
-
-
-@router.get("/farm/builders", response_model=list[BuilderRow])
-def builder_rows(here: Here, request: Request) -> Response:
-    """All builders as rows of a table, by name."""
-    with here.database.read() as session:
-        rows = farming.builder_rows(session, here.now())
-    return _written(request, _ROWS.dump_json(rows, exclude_defaults=True))
 
 
 @router.get("/builds")

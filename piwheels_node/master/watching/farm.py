@@ -62,8 +62,8 @@ class Disk:
     total_bytes: int
 
 
-def farm(session: Session, disk: Disk | None, now: datetime) -> FarmView:
-    """The farm at a glance; `disk` is None where it cannot be told."""
+def farm(session: Session, disk: Disk | None, now: datetime, *, rows: bool = False) -> FarmView:
+    """The farm at a glance, with `rows` if wanted; `disk` is None where it cannot be told."""
     targets = session.execute(select(TargetRow.id, TargetRow.name).order_by(TargetRow.id)).all()
     counters = _counters(session, [target_id for target_id, _ in targets])
     waiting = {name: counters.get(f"jobs.ready.{target_id}", 0) for target_id, name in targets}
@@ -85,6 +85,7 @@ def farm(session: Session, disk: Disk | None, now: datetime) -> FarmView:
         wheels=counters.get("wheels", 0),
         wheels_bytes=counters.get("wheels.bytes", 0),
         newest_failure=failed[0] if failed else None,
+        rows=builder_rows(session, now) if rows else [],
         **_builder_totals(session, told.mode, now),
     )
 

@@ -53,7 +53,7 @@ def test_how_a_builder_stands_is_told_in_a_sign_and_in_words(facts, standing, ta
 
 
 def test_those_with_something_wrong_come_first_and_then_names_decide():
-    shown_rows = builders.shown(farm_of(30).builder_rows(), NOW)
+    shown_rows = builders.shown(farm_of(30).farm(rows=True).rows, NOW)
 
     assert [one.standing for one in shown_rows] == sorted(one.standing for one in shown_rows)
     busy = [one.row.name for one in shown_rows if one.standing is Standing.BUSY]
