@@ -93,9 +93,9 @@ class Dashboard(App[int]):
         self._first = first
         self._pace = Pace(interval_s)
         self._asker = Asker(master, self._tell)
-        self._next: Timer | None = None
+        self._next: asyncio.TimerHandle | None = None
         self._again = False
-        self._overdue: Timer | None = None
+        self._overdue: asyncio.TimerHandle | None = None
         self._tick: Timer | None = None
         self._has_focus = True
         if console:
@@ -119,6 +119,13 @@ class Dashboard(App[int]):
             self.go(self._first)
         if self.has_farm:
             self._ask_access()
+
+    def on_unmount(self) -> None:
+        """Ask no more."""
+        for timer in (self._next, self._overdue):
+            if timer:
+                timer.cancel()
+        self._asker.close()
 
     # --- pages -----------------------------------------------------------------------------------------
 
@@ -162,7 +169,7 @@ class Dashboard(App[int]):
     def poll(self) -> None:
         """Ask for the page on top, if it is looked at."""
         if self._next:
-            self._next.stop()
+            self._next.cancel()
             self._next = None
         page = self.page
         if page is None or page is not self.screen or not self._has_focus:
@@ -171,14 +178,14 @@ class Dashboard(App[int]):
             self._again = True
             return
         if self._overdue is None:
-            self._overdue = self.set_timer(SLOW_S, self._is_overdue)
+            self._overdue = self._after(SLOW_S, self._is_overdue)
 
     def on_dashboard_answered(self, message: Answered) -> None:
         """Draw what came: the one place that does."""
         answer = message.answer
         self._asker.done(answer.asked)
         if self._overdue:
-            self._overdue.stop()
+            self._overdue.cancel()
             self._overdue = None
         if answer.error is not None and not isinstance(answer.error, NodeError):
             raise answer.error
@@ -196,7 +203,11 @@ class Dashboard(App[int]):
             self._set_link(Link(LinkState.LIVE, self.now()))
             self._draw(answer)
         if self._next is None:
-            self._next = self.set_timer(self._pace.wait_s, self.poll)
+            self._next = self._after(self._pace.wait_s, self.poll)
+
+    def _after(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        """Call something later; a timer of Textual's is a task each time, which a refresh need not pay."""
+        return asyncio.get_running_loop().call_later(seconds, self.call_later, call)
 
     def _draw(self, answer: Answer) -> None:
         """Draw an answer, if its page is still the one that is looked at."""

@@ -2,7 +2,7 @@
 """Asking off the screen's thread: one question at a time for a page, the next one after the last has ended.
 
     Pace      how long to wait: the interval, or 2 to 30 s and longer each time while the master is gone
-    Asker     runs a question on a thread of its own, and hands the answer to a callback; who has taken it in
+    Asker     runs questions on threads of its own, and hands the answers to a callback; who has taken one in
               says so (`done`), and may ask again
 
 The threads are daemons: nobody who quits waits for a master that does not answer. This module must not import
@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from typing import Any
 
 from piwheels_node.core.errors import MasterError, NodeError
@@ -78,21 +79,33 @@ class Asker:
         self._reader = reader
         self._answered = answered
         self._at_work: set[object] = set()
+        self._questions: SimpleQueue[tuple[object, Ask] | None] = SimpleQueue()
+        self._threads = 0
 
     def ask(self, asked: object, question: Ask) -> bool:
         """Put a question; False where one of the same asker, or too many of others, are not done yet."""
         if asked in self._at_work or len(self._at_work) >= _QUESTIONS_AT_ONCE:
             return False
         self._at_work.add(asked)
-        threading.Thread(target=self._run, args=(asked, question), daemon=True, name="dashboard-asks").start()
+        if len(self._at_work) > self._threads:
+            self._threads += 1
+            threading.Thread(target=self._run, daemon=True, name="dashboard-asks").start()
+        self._questions.put((asked, question))
         return True
 
-    def _run(self, asked: object, question: Ask) -> None:
-        try:
-            answer = Answer(asked, value=question(self._reader))
-        except Exception as error:  # noqa: BLE001 - the border of a thread: the screen decides what it means
-            answer = Answer(asked, error=error)
-        self._answered(answer)
+    def close(self) -> None:
+        """Ask no more; what is under way is not waited for."""
+        for _ in range(self._threads):
+            self._questions.put(None)
+
+    def _run(self) -> None:
+        while (task := self._questions.get()) is not None:
+            asked, question = task
+            try:
+                answer = Answer(asked, value=question(self._reader))
+            except Exception as error:  # noqa: BLE001 - the border of a thread: the screen decides what it means
+                answer = Answer(asked, error=error)
+            self._answered(answer)
 
     def done(self, asked: object) -> None:
         """The answer was taken in: the next question may know it."""

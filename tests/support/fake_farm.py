@@ -38,6 +38,7 @@ from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.fixes import FixState
 from piwheels_node.core.jobs import EventKind, JobState, Outcome, Priority, Step
 from piwheels_node.core.messages import (
+    BuilderColumns,
     BuilderDays,
     BuilderEventView,
     BuilderOrder,
@@ -353,7 +354,7 @@ class FakeFarm:
             wheels=len(wheels),
             wheels_bytes=sum(wheel.size_bytes for wheel in wheels),
             newest_failure=self._failed(failed[-1]) if failed else None,
-            rows=everyone if rows else [],
+            columns=BuilderColumns.of(everyone if rows else ()),
         )
 
     @asked

@@ -89,6 +89,7 @@ from piwheels_node.core.messages.planning import (
 )
 from piwheels_node.core.messages.reports import FailedBuild, FailureReport, ReasonCount
 from piwheels_node.core.messages.watching import (
+    BuilderColumns,
     BuilderDays,
     BuilderRow,
     BuilderStatistics,
@@ -122,6 +123,7 @@ __all__ = [
     "BuildRequest",
     "BuildRow",
     "BuildView",
+    "BuilderColumns",
     "BuilderDays",
     "BuilderEventView",
     "BuilderName",

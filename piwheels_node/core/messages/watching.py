@@ -7,10 +7,14 @@ however many builds, jobs and projects there are. Lists that go on have `before`
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
+from itertools import repeat
+from typing import Any, NamedTuple, Self
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, model_validator
 
 from piwheels_node.core.access import Access
 from piwheels_node.core.builders import BuilderState, Mode
@@ -48,7 +52,7 @@ class JobInHand(Message):
     leased_at: AwareDatetime
 
 
-class BuilderRow(Message):
+class BuilderRow(NamedTuple):
     """A builder as one row of a table; `builder(name)` has all of it.
 
     `is_up`: it was heard of lately. `built` and `failed` are those of the last seven days, today included.
@@ -60,10 +64,10 @@ class BuilderRow(Message):
     why: str | None = None
     paused_itself: str | None = None
     is_up: bool = False
-    last_seen_at: AwareDatetime | None = None
+    last_seen_at: datetime | None = None
     slots: int = 1
-    targets: list[str] = []
-    jobs: list[JobInHand] = []
+    targets: Sequence[str] = ()
+    jobs: Sequence[JobInHand] = ()
     built: int = 0
     failed: int = 0
     version: str | None = None
@@ -79,14 +83,72 @@ class BuilderRow(Message):
     undervoltage: bool | None = None
 
 
+class BuilderColumns(Message):
+    """Rows of builders on the wire, column by column: 300 are read in less than half the time of as many rows.
+
+    All columns are equally long. One that says of no builder more than the default of `BuilderRow` is left
+    out.
+    """
+
+    name: list[str] = []
+    state: list[BuilderState] = []
+    mode: list[Mode] = []
+    why: list[str | None] = []
+    paused_itself: list[str | None] = []
+    is_up: list[bool] = []
+    last_seen_at: list[AwareDatetime | None] = []
+    slots: list[int] = []
+    targets: list[list[str]] = []
+    jobs: list[list[JobInHand]] = []
+    built: list[int] = []
+    failed: list[int] = []
+    version: list[str | None] = []
+    model: list[str | None] = []
+    os: list[str | None] = []
+    cores: list[int | None] = []
+    memory_bytes: list[int | None] = []
+    memory_available_bytes: list[int | None] = []
+    disk_free_bytes: list[int | None] = []
+    load_1m: list[float | None] = []
+    temperature_c: list[float | None] = []
+    throttled: list[bool | None] = []
+    undervoltage: list[bool | None] = []
+
+    @model_validator(mode="after")
+    def _are_equally_long(self) -> Self:
+        if {len(getattr(self, name)) for name in BuilderRow._fields} - {0, len(self.name)}:
+            raise ValueError("the columns are not equally long")
+        if len(self.state) != len(self.name):
+            raise ValueError("there are builders without a state")
+        return self
+
+    @classmethod
+    def of(cls, rows: Sequence[BuilderRow]) -> Self:
+        """The columns of rows, which are believed as they are."""
+        columns = dict(zip(BuilderRow._fields, zip(*rows, strict=True), strict=True)) if rows else {}
+        usual = BuilderRow._field_defaults
+        told: dict[str, Any] = {
+            name: list(column)
+            for name, column in columns.items()
+            if name not in usual or any(value != usual[name] for value in column)
+        }
+        return cls.model_construct(**told)
+
+    def rows(self) -> list[BuilderRow]:
+        """The rows of these columns."""
+        usual = BuilderRow._field_defaults
+        columns = [getattr(self, name) or repeat(usual.get(name)) for name in BuilderRow._fields]
+        return list(map(BuilderRow._make, zip(*columns, strict=False))) if self.name else []
+
+
 class FarmView(Message):
     """The farm at a glance, at `at` by the master's clock.
 
     `queue` is how many jobs are ready per target, `jobs` how many are in each state. `hours` are the last 24,
     oldest first, without gaps; the last one is not over. `builders` counts those that may build,
     `builders_up` those of them that were heard of lately, `builders_busy` those that hold a job, and
-    `builders_still` those that take none: by order, or by their own decision. `rows` are all builders, by
-    name, where they were asked for. The disk is that of the wheels.
+    `builders_still` those that take none: by order, or by their own decision. `columns` are all builders, by
+    name, where they were asked for, and `rows` the same as rows. The disk is that of the wheels.
     """
 
     at: AwareDatetime
@@ -105,7 +167,12 @@ class FarmView(Message):
     wheels: int = 0
     wheels_bytes: int = 0
     newest_failure: FailedBuild | None = None
-    rows: list[BuilderRow] = []
+    columns: BuilderColumns = BuilderColumns()
+
+    @functools.cached_property
+    def rows(self) -> list[BuilderRow]:
+        """The builders that `columns` tell of."""
+        return self.columns.rows()
 
 
 class BuildRow(Message):

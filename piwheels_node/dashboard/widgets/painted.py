@@ -7,7 +7,7 @@ Textual's own tables and labels read texts as markup, and paint all of themselve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
@@ -20,6 +20,11 @@ from piwheels_node.dashboard.look import FULL, Look
 from piwheels_node.dashboard.words import Cell, Line, Role, clean
 
 _STYLES: dict[tuple[str, Role, Style, bool], Style] = {}
+
+
+NEAR = 2
+"""So many lines between two that have changed are painted with them: 100 bytes each, and quicker than it is
+to paint two parts of a widget."""
 
 
 class Painted(Widget):
@@ -125,6 +130,17 @@ def _cut(segments: list[Segment], more: Segment, room: int, ellipsis: str) -> No
     elif segments:  # no cell is free: the last one of what stands there already tells it
         last = segments.pop()
         segments.append(Segment(set_cell_size(last.text, cell_len(last.text) - 1) + ellipsis, last.style))
+
+
+def runs(lines: Iterable[int]) -> list[tuple[int, int]]:
+    """Parts of a widget, as first line and line behind the last, that have all of these lines in them."""
+    found: list[tuple[int, int]] = []
+    for y in lines:
+        if found and y - found[-1][1] <= NEAR:
+            found[-1] = (found[-1][0], y + 1)
+        else:
+            found.append((y, y + 1))
+    return found
 
 
 def parts_at(line: Line) -> Sequence[tuple[int, int, Cell]]:

@@ -18,7 +18,7 @@ from textual.strip import Strip
 
 from piwheels_node.dashboard.actions import MOVES
 from piwheels_node.dashboard.listing import GAP, Arrangement, Column, fitting
-from piwheels_node.dashboard.widgets.painted import Painted, painted
+from piwheels_node.dashboard.widgets.painted import Painted, painted, runs
 from piwheels_node.dashboard.words import Cell, Line, Role, clean, fit, length
 
 T = TypeVar("T")
@@ -136,16 +136,10 @@ class Table(Painted, Generic[T]):
     def _paint_changes(self) -> None:
         """Have those lines painted that do not show what they should."""
         (width, height), stale = self.size, self.is_stale
-        begin = None
         for y in range(height):
             self._ready[y] = self._content(y, width, stale=stale)
-            if self._painted.get(y) != self._ready[y]:
-                begin = y if begin is None else begin
-            elif begin is not None:
-                self.paint_lines(begin, y)
-                begin = None
-        if begin is not None:
-            self.paint_lines(begin, height)
+        for begin, end in runs(y for y in range(height) if self._painted.get(y) != self._ready[y]):
+            self.paint_lines(begin, end)
 
     def _content(self, y: int, width: int, *, stale: bool) -> _Content:
         """All that decides how a line looks: compared with what was painted last."""

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from piwheels_node import __version__
 from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.jobs import JobState
-from piwheels_node.core.messages import BuilderRow, FarmView, JobInHand
+from piwheels_node.core.messages import BuilderColumns, BuilderRow, FarmView, JobInHand
 from piwheels_node.master import reports
 from piwheels_node.master.builders import control
 from piwheels_node.master.database.models import (
@@ -85,7 +85,7 @@ def farm(session: Session, disk: Disk | None, now: datetime, *, rows: bool = Fal
         wheels=counters.get("wheels", 0),
         wheels_bytes=counters.get("wheels.bytes", 0),
         newest_failure=failed[0] if failed else None,
-        rows=builder_rows(session, now) if rows else [],
+        columns=BuilderColumns.of(builder_rows(session, now) if rows else ()),
         **_builder_totals(session, told.mode, now),
     )
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
+from queue import SimpleQueue
 
 import pytest
 from fake_farm import NOW
@@ -18,7 +20,7 @@ from piwheels_node.dashboard.actions import ACTIONS, BY_NAME, MOVES, is_offered,
 from piwheels_node.dashboard.builders import Shown, Standing
 from piwheels_node.dashboard.deeds import BuilderName, JobName, Subject
 from piwheels_node.dashboard.listing import Arrangement, Column, fitting
-from piwheels_node.dashboard.polling import Pace, interval_for
+from piwheels_node.dashboard.polling import Asker, Pace, interval_for
 from piwheels_node.dashboard.screens import PAGES
 from piwheels_node.dashboard.words import Cell, ago, amount, elapsed, memory, number, share
 
@@ -161,6 +163,22 @@ def test_those_that_ask_are_those_that_cannot_be_taken_back():
 
 
 # --- pace and words ------------------------------------------------------------------------------------
+
+
+def test_who_asks_no_more_has_no_threads_left():
+    answers = SimpleQueue()
+    asker = Asker("farm", answers.put)
+    asked = [object() for _ in range(3)]
+
+    for one in asked:
+        assert asker.ask(one, lambda reader: (reader, threading.current_thread()))
+    told = [answers.get(timeout=60) for _ in asked]
+    asker.close()
+
+    assert {one.asked for one in told} == set(asked)
+    for one in told:
+        one.value[1].join(timeout=60)
+        assert not one.value[1].is_alive()
 
 
 def test_a_master_that_is_gone_is_asked_ever_more_seldom_and_at_once_often_when_it_is_back():

@@ -8,7 +8,7 @@ from made_farms import HOSTILE
 from rich.cells import cell_len
 
 from piwheels_node.dashboard.look import CONSOLE, CONSOLE_GLYPHS, FULL, console_safe, is_console
-from piwheels_node.dashboard.widgets.painted import painted
+from piwheels_node.dashboard.widgets.painted import painted, runs
 from piwheels_node.dashboard.words import Cell, Role, clean, fit
 
 
@@ -61,3 +61,17 @@ def test_data_that_may_be_old_is_painted_faint_whatever_it_means():
 
     assert next(iter(fresh)).style != next(iter(stale)).style
     assert next(iter(stale)).style.color == FULL.roles[Role.FAINT].color
+
+
+@pytest.mark.parametrize(
+    ("lines", "parts"),
+    [
+        ([], []),
+        ([3], [(3, 4)]),
+        ([0, 1, 4, 9], [(0, 5), (9, 10)]),
+        ([0, 3, 6], [(0, 7)]),
+        ([0, 4], [(0, 1), (4, 5)]),
+    ],
+)
+def test_lines_that_are_near_each_other_are_painted_at_once(lines, parts):
+    assert runs(lines) == parts
