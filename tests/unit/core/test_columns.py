@@ -50,8 +50,12 @@ def test_a_column_that_says_nothing_special_is_not_sent():
 
 @pytest.mark.parametrize(
     "columns",
-    ['{"name": ["a", "b"], "state": ["active"]}', '{"name": ["a"]}', '{"state": ["active"]}']
-    + ['{"name": ["a"], "state": ["active"], "built": [1, 2]}'],
+    [
+        '{"name": ["a", "b"], "state": ["active"]}',
+        '{"name": ["a"]}',
+        '{"state": ["active"]}',
+        '{"name": ["a"], "state": ["active"], "built": [1, 2]}',
+    ],
 )
 def test_columns_that_do_not_fit_together_are_refused(columns):
     with pytest.raises(ValidationError):
