@@ -52,3 +52,4 @@ show 'venv/bin/pip list | grep quick'
 begin status
 show 'sudo piwheels-node status'
 kill $!
+rm -r /tmp/pypi # the next test of this machine waits for its own
