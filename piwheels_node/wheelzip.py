@@ -83,6 +83,8 @@ def open_zip(file: BinaryIO, where: str, max_unpacked_bytes: int) -> zipfile.Zip
         try:
             members = archive.infolist()
             _check_names(members, where)
+            if len({member.header_offset for member in members}) < len(members):  # a zip bomb is made so
+                raise invalid("two members are the same bytes of the archive", where)
             unpacked = 0
             for member in members:
                 _check_member(member, f"{where}: {member.filename[:200]!r}")

@@ -321,6 +321,18 @@ def test_a_member_that_inflates_to_more_than_it_declares_is_refused(wheel):
     assert refusal(path, limit=1 << 20).reason is INVALID
 
 
+def test_two_members_of_the_same_bytes_are_refused(wheel):
+    path = wheel({"tiny/a.py": "", "tiny/b.py": ""})
+    with zipfile.ZipFile(path) as archive:
+        a, b = (archive.getinfo(f"tiny/{name}.py").header_offset for name in "ab")
+    content = path.read_bytes()
+    entry = content.rindex(b"tiny/b.py") - 4  # the offset stands before the name, in the list at the end
+    assert content[entry : entry + 4] == struct.pack("<I", b)
+    path.write_bytes(content[:entry] + struct.pack("<I", a) + content[entry + 4 :])
+
+    assert "the same bytes" in str(refusal(path))
+
+
 def test_too_many_members_are_refused_before_their_list_is_read(wheel, monkeypatch):
     monkeypatch.setattr("piwheels_node.wheelzip.MAX_MEMBERS", 50)
     path = wheel({f"tiny/m{number}.py": "" for number in range(60)})

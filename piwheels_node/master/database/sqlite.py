@@ -122,20 +122,22 @@ def set_autocommit(_driver_connection: Any) -> None:
 
 
 def _set_up_writer(connection: Any, _record: object) -> None:
-    _set_up(connection)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")  # a commit that was answered survives a power cut
+    # With FULL a commit that was answered survives a power cut.
+    _set_up(connection, "journal_mode = WAL", "synchronous = FULL")
 
 
 def _set_up_reader(connection: Any, _record: object) -> None:
-    _set_up(connection)
-    connection.execute("PRAGMA query_only = ON")
+    _set_up(connection, "query_only = ON")
 
 
-def _set_up(connection: Any) -> None:
+def _set_up(connection: Any, *more: str) -> None:
     connection.isolation_level = None  # or the driver would begin transactions by itself, and late
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    connection.execute("PRAGMA foreign_keys = ON")
+    try:
+        for pragma in (f"busy_timeout = {BUSY_TIMEOUT_MS}", "foreign_keys = ON", *more):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()  # the pool does not know it yet, and would leave it open
+        raise
 
 
 def _begin_immediate(connection: Connection) -> None:
