@@ -36,6 +36,7 @@ from packaging.version import InvalidVersion, Version
 
 from piwheels_node.core.errors import WheelError
 from piwheels_node.core.failure import FailureReason
+from piwheels_node.core.namespaces import MAX_BYTES, only_joins_namespaces
 from piwheels_node.core.targets import Target
 from piwheels_node.core.wheels import WheelName
 from piwheels_node.elf import MAGIC, ElfFacts, read_elf
@@ -275,8 +276,12 @@ class _Wheel:
         )
         return found[0]
 
+    def _is_harmless(self, path: str) -> bool:
+        member = self.files[path]
+        return member.file_size <= MAX_BYTES and only_joins_namespaces(self.archive.read(member))
+
     def _check_place(self, path: str) -> None:
-        if _PTH.fullmatch(path):  # code that runs at the start of every Python
+        if _PTH.fullmatch(path) and not self._is_harmless(path):
             raise invalid("a .pth file would run at every start of Python", f"{self.where}: {path}")
         top, _, rest = path.partition("/")
         if top == self.data and rest.partition("/")[0] not in _SCHEMES:

@@ -413,6 +413,52 @@ def test_code_that_would_run_at_every_start_of_python_is_refused(wheel, path):
     assert refusal(wheel({path: "import os"})).reason is INVALID
 
 
+LUMA = (
+    "import sys, types, os;p = os.path.join(sys._getframe(1).f_locals['sitedir'], *('luma',));"
+    "importlib = __import__('importlib.util');__import__('importlib.machinery');"
+    "m = sys.modules.setdefault('luma', importlib.util.module_from_spec("
+    "importlib.machinery.PathFinder.find_spec('luma', [os.path.dirname(p)])));"
+    "m = m or sys.modules.setdefault('luma', types.ModuleType('luma'));"
+    "mp = (m or []) and m.__dict__.setdefault('__path__',[]);(p not in mp) and mp.append(p)\n"
+)
+"""What setuptools 78.1.1 writes for a namespace."""
+
+ZOPE_APP = (
+    "import sys, types, os;has_mfs = sys.version_info > (3, 5);"
+    "p = os.path.join(sys._getframe(1).f_locals['sitedir'], *('zope', 'app'));"
+    "importlib = has_mfs and __import__('importlib.util');has_mfs and __import__('importlib.machinery');"
+    "m = has_mfs and sys.modules.setdefault('zope.app', importlib.util.module_from_spec("
+    "importlib.machinery.PathFinder.find_spec('zope.app', [os.path.dirname(p)])));"
+    "m = m or sys.modules.setdefault('zope.app', types.ModuleType('zope.app'));"
+    "mp = (m or []) and m.__dict__.setdefault('__path__',[]);(p not in mp) and mp.append(p);"
+    "m and setattr(sys.modules['zope'], 'app', m)\n"
+)
+"""What setuptools 65.5.0 writes for one in another."""
+
+
+@pytest.mark.parametrize("content", [LUMA, ZOPE_APP, LUMA + ZOPE_APP, LUMA.rstrip()])
+def test_what_only_joins_namespaces_is_let_through(wheel, content):
+    assert read(wheel({"tiny-1.0-nspkg.pth": content, "luma/tiny.py": ""}))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        LUMA + "import os\n",
+        LUMA + "/usr/lib/elsewhere\n",
+        LUMA.rstrip() + ";import tiny\n",
+        LUMA.replace("'luma'", "f()"),
+        LUMA.replace("*('luma',)", "*('lima',)"),
+        LUMA.replace("os.path.dirname(p)", "p"),
+        LUMA.replace("luma", "lu'ma"),
+        LUMA + "\n" * (64 << 10),
+    ],
+)
+def test_what_does_more_than_join_namespaces_is_refused(wheel, content):
+    assert refusal(wheel({"tiny-1.0-nspkg.pth": content})).reason is INVALID
+
+
 @pytest.mark.parametrize("path", ["tiny-1.0.data/evil/x", "tiny-1.0.data/x"])
 def test_files_for_unknown_places_are_refused(wheel, path):
     assert refusal(wheel({path: ""})).reason is INVALID
