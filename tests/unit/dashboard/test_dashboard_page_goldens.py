@@ -64,10 +64,16 @@ def test_a_page_is_seen_so_while_the_master_is_away(look_at, golden, name, conso
 
     async def steps(screen):
         await all_is_there(screen)
+        shrinks = screen.page.query_one({"home": "#builders", "build": "#log"}[name])
+        height = shrinks.size.height
         farm.go_away()
         farm.tick(65)
         screen.app.poll()
         await screen.until("no answer")
+        await screen.until(lambda: shrinks.size.height == height - 1, "room for what is told")
+        if name == "build":  # whose log goes on to its end then
+            await screen.until(lambda: shrinks.scroll_y == shrinks.max_scroll_y, "the end of the log")
+            await screen.until(lambda: f"line {shrinks.top_number}  " in screen.text, "the place in the log")
         golden(f"dashboard/{name}-gone-80x24{'-console' if console else ''}", screen.text)
 
     look_at(farm, steps, first=place, console=console)
