@@ -94,7 +94,6 @@ class Dashboard(App[int]):
         self._pace = Pace(interval_s)
         self._asker = Asker(master, self._tell)
         self._next: asyncio.TimerHandle | None = None
-        self._again = False
         self._overdue: asyncio.TimerHandle | None = None
         self._tick: Timer | None = None
         self._has_focus = True
@@ -175,7 +174,6 @@ class Dashboard(App[int]):
         if page is None or page is not self.screen or not self._has_focus:
             return
         if not self._asker.ask(page, page.ask()):
-            self._again = True
             return
         if self._overdue is None:
             self._overdue = self._after(SLOW_S, self._is_overdue)
