@@ -132,21 +132,22 @@ def forecast(
         ]
 
 
-def _walked_to(session: Session, farm: Farm) -> datetime | None:
-    """The oldest upload that some walk has come to: what is newer, no walk of that target will meet."""
+def _walked_to(session: Session, farm: Farm) -> list[datetime]:
+    """The oldest upload that each walk has come to: what is newer, it will not meet any more."""
     walks = session.scalars(select(Walk).where(Walk.target_id.in_(farm.targets.values())))
-    return min((_EPOCH if walk.done_at else walk.newest_at or _FAR for walk in walks), default=None)
+    return [_EPOCH if walk.done_at else walk.newest_at or _FAR for walk in walks]
 
 
-def _to_plan(update: Update, farm: Farm, walked_to: datetime | None) -> set[Version]:
-    """The versions to plan now: what changed; of a project that is new here, what no walk will meet."""
+def _to_plan(update: Update, farm: Farm, walked_to: list[datetime]) -> set[Version]:
+    """The versions to plan now: what changed; all, where no walk will meet them that would have."""
     project = update.project
     if project is None or not project.files or project.status == "quarantined":
         return set()
     releases = project.releases
+    newest_at = stored.newest_at(project)
     if update.changed is not None:
-        return set(update.changed)
-    if walked_to is not None and walked_to <= stored.newest_at(project):
+        return set(releases) if _passes_a_walk(update, newest_at, walked_to) else set(update.changed)
+    if any(place <= newest_at for place in walked_to):
         return set(releases)
     since = farm.now - _FRESH
     return {
@@ -154,6 +155,15 @@ def _to_plan(update: Update, farm: Farm, walked_to: datetime | None) -> set[Vers
         for version, files in releases.items()
         if any(file.uploaded_at and file.uploaded_at > since for file in files)
     }
+
+
+def _passes_a_walk(update: Update, newest_at: datetime, walked_to: list[datetime]) -> bool:
+    """True where a walk had not come to a project yet, and a new upload puts it where the walk has been."""
+    behind = [place for place in walked_to if _EPOCH < place <= newest_at]
+    if not behind or update.before is None:
+        return False
+    was_at = stored.newest_at(stored.read(update.note.name, update.before))
+    return any(was_at <= place for place in behind)
 
 
 def store(session: Session, updates: Sequence[Update], farm: Farm, found: Sequence[Outlook]) -> None:

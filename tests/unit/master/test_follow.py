@@ -101,31 +101,59 @@ def test_a_new_target_is_planned_for_everything_newest_first_as_its_queue_has_ro
         living.add(f"p{number}", f"p{number}-1.0-cp311-cp311-win_amd64.whl")
     followed.settle()
     before = len(followed.state()[1])
-    other = "cp313-linux_armv7l-debian13"
-
-    def join(session):
-        target = TargetRow(name=other, created_at=NOW)
-        session.add(target)
-        session.flush()
-        session.add(BuilderTarget(builder_id=1, target_id=target.id, environment_id="e", offered_at=NOW))
-        return target.id
-
     target_id = followed.database.write(join)
     followed.follower._walker._settings = replace(SETTINGS, queue_max=25)
     for _ in range(5):
         followed.follower.turn()
+
+    assert before == 60
+    assert {name for name, _ in jobs_for(followed, target_id)} == {
+        f"p{number}" for number in range(35, 60)
+    }  # the newest, as many as there is room for
+
+
+def test_a_project_that_a_walk_has_not_come_to_is_planned_whole_where_a_new_upload_moves_it(followed, living):
+    for number in range(60):
+        living.add(f"p{number}", f"p{number}-1.0.tar.gz")
+        living.add(f"p{number}", f"p{number}-1.0-cp311-cp311-win_amd64.whl")
+    followed.settle()
+    target_id = followed.database.write(join)
+    followed.follower._walker._settings = replace(SETTINGS, queue_max=25)
+    for _ in range(5):
+        followed.follower.turn()
+    assert ("p10", "1.0") not in jobs_for(followed, target_id)
+
+    living.add("p10", "p10-2.0.tar.gz")
+    living.add("p10", "p10-2.0-cp311-cp311-win_amd64.whl")
+    for _ in range(5):
+        followed.clock.now += timedelta(hours=7)
+        followed.follower._ask_at = 0.0
+        followed.follower.turn()
+    followed.follower._walker._settings = SETTINGS
+    followed.settle()
+
+    assert jobs_for(followed, target_id) == {(f"p{number}", "1.0") for number in range(60)} | {("p10", "2.0")}
+
+
+def join(session):
+    """A builder offers a target that nobody offered before."""
+    target = TargetRow(name="cp313-linux_armv7l-debian13", created_at=NOW)
+    session.add(target)
+    session.flush()
+    session.add(BuilderTarget(builder_id=1, target_id=target.id, environment_id="e", offered_at=NOW))
+    return target.id
+
+
+def jobs_for(followed, target_id):
+    """Names and versions of a target's jobs."""
     with followed.database.read() as session:
-        names = session.scalars(
-            select(Project.name)
+        rows = session.execute(
+            select(Project.name, Release.version)
             .join(Release, Release.project_id == Project.id)
             .join(Job, Job.release_id == Release.id)
             .where(Job.target_id == target_id)
-        ).all()
-
-    assert before == 60
-    assert set(names) == {
-        f"p{number}" for number in range(35, 60)
-    }  # the newest, as many as there is room for
+        )
+        return {(name, version) for name, version in rows}
 
 
 def test_one_of_several_masters_follows_and_another_takes_over(followed, living):
