@@ -94,6 +94,7 @@ class Dashboard(App[int]):
         self._pace = Pace(interval_s)
         self._asker = Asker(master, self._tell)
         self._next: asyncio.TimerHandle | None = None
+        self._asks_again = False
         self._overdue: asyncio.TimerHandle | None = None
         self._tick: Timer | None = None
         self._has_focus = True
@@ -166,14 +167,15 @@ class Dashboard(App[int]):
     # --- asking and drawing ----------------------------------------------------------------------------
 
     def poll(self) -> None:
-        """Ask for the page on top, if it is looked at."""
+        """Ask for the page on top, if it is looked at; where an answer is under way, once more after it."""
         if self._next:
             self._next.cancel()
             self._next = None
         page = self.page
         if page is None or page is not self.screen or not self._has_focus:
             return
-        if not self._asker.ask(page, page.ask()):
+        self._asks_again = not self._asker.ask(page, page.ask())
+        if self._asks_again:
             return
         if self._overdue is None:
             self._overdue = self._after(SLOW_S, self._is_overdue)
@@ -200,7 +202,9 @@ class Dashboard(App[int]):
             self._pace = self._pace.heard()
             self._set_link(Link(LinkState.LIVE, self.now()))
             self._draw(answer)
-        if self._next is None:
+        if self._asks_again and not answer.is_gone:  # what came may be older than what was just done
+            self.poll()
+        elif self._next is None:
             self._next = self._after(self._pace.wait_s, self.poll)
 
     def _after(self, seconds: float, call: Callable[[], None]) -> asyncio.TimerHandle:

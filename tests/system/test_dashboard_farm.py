@@ -94,7 +94,7 @@ def test_from_the_first_page_to_the_line_that_shows_why_and_back_to_work(farm, t
     screen.sees("Builders (1)")
     screen.press("p")
     until(lambda: farm.operator.builder("pi").mode is Mode.PAUSE, "a pause")
-    screen.sees("pi is told to stand still")
+    screen.sees("pi is told to stand still", "slow 1.0 (pause")
     screen.press("u")
     until(lambda: farm.operator.builder("pi").mode is Mode.RUN, "work again")
 

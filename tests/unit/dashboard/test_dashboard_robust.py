@@ -113,6 +113,23 @@ def test_a_master_that_takes_long_is_told_and_not_asked_again_meanwhile(look_at,
     look_at(farm, steps)
 
 
+def test_who_asks_while_an_answer_is_under_way_gets_another_one_after_it(look_at):
+    farm = busy_farm()
+
+    async def steps(screen):
+        asked = screen.calls.count("farm")
+        farm.gate.clear()
+        for _ in range(3):
+            screen.app.poll()
+        farm.gate.set()
+
+        await screen.until(lambda: screen.calls.count("farm") == asked + 2, "two answers")
+        await screen.until(lambda: screen.app._next is not None, "the end of both")
+        assert screen.calls.count("farm") == asked + 2
+
+    look_at(farm, steps)
+
+
 def test_quitting_waits_for_no_answer(look_at):
     farm = busy_farm()
 
