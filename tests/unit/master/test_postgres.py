@@ -185,8 +185,8 @@ def test_a_text_with_a_nul_is_an_error_of_its_own_and_not_of_the_connection(tabl
 # Several masters
 
 
-def race(url, number, clients):
-    """A master: its clients claim, beat and finish until nothing is left. Gives the jobs and all counters."""
+def race(url, number, clients, start):
+    """A master: from `start` on its clients claim, beat and finish until nothing is left. Gives the jobs."""
     claimed = []
 
     def client(_):
@@ -225,14 +225,16 @@ def race(url, number, clients):
         queue.finish(session, held, state=JobState.BUILT, now=NOW, build=build)
 
     with Database.open(url) as database, ThreadPoolExecutor(clients) as pool:
+        start.wait(60)  # whoever comes late would find nothing left
         list(pool.map(client, range(clients)))
     return claimed
 
 
 def test_three_masters_in_processes_give_each_job_once_and_count_exactly(url, tables):
     tables.database.write(lambda s: many_jobs(s, tables, 240))
-    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
-        shares = list(pool.map(race, [url] * 3, range(3), [8] * 3))
+    context = get_context("spawn")
+    with context.Manager() as shared, ProcessPoolExecutor(3, mp_context=context) as pool:
+        shares = list(pool.map(race, [url] * 3, range(3), [8] * 3, [shared.Barrier(3)] * 3))
 
     claimed = Bag(itertools.chain.from_iterable(shares))
     assert len(claimed) == 240
