@@ -64,6 +64,9 @@ class Backend(Protocol):
     def pipeline(self, driver_connection: Any) -> AbstractContextManager[Any]:
         """A context in which the driver does not wait for answers that nobody reads."""
 
+    def is_aborted(self, driver_connection: Any) -> bool:
+        """True where nothing of the transaction can be committed any more, whatever COMMIT says."""
+
     def set_autocommit(self, driver_connection: Any) -> None:
         """Make a connection of the reading engine begin no transactions."""
 

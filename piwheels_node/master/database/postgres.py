@@ -233,6 +233,13 @@ def pipeline(driver_connection: Any) -> AbstractContextManager[Any]:
     return found
 
 
+def is_aborted(driver_connection: Any) -> bool:
+    """After an error nothing goes but ROLLBACK, which a COMMIT then is; it raises no error."""
+    from psycopg.pq import TransactionStatus  # noqa: PLC0415 - most masters never need it
+
+    return bool(driver_connection.info.transaction_status == TransactionStatus.INERROR)
+
+
 def set_autocommit(driver_connection: Any) -> None:
     """Make a connection begin no transactions."""
     driver_connection.autocommit = True

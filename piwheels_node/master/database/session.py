@@ -193,6 +193,11 @@ class Shortcut:
         """True where what is done now can be undone without the rest of the transaction."""
         return self._connection.in_nested_transaction()
 
+    @property
+    def is_aborted(self) -> bool:
+        """True where nothing of the transaction can be committed any more."""
+        return self._backend.is_aborted(self._driver)
+
     def run(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Run a statement, and give its rows; raises DBAPIError."""
         self._line_up()
@@ -268,7 +273,7 @@ class WorkSession(Session):
         self.failure: DBAPIError | None = None
         """Why the transaction is worth nothing any more, even where the piece has caught it."""
         self._shortcut = shortcut
-        event.listen(self, "after_begin", lambda *_: shortcut.settle())
+        event.listen(self, "after_begin", self._settle)
 
     def fast(self, statement: Statement, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         """Run a statement past the session, and give its rows.
@@ -320,6 +325,15 @@ class WorkSession(Session):
     def _note(self, error: DBAPIError) -> None:
         if not self._shortcut.is_in_savepoint:
             self.has_traces, self.failure = True, error
+
+    def _settle(self, *_: object) -> None:
+        # An error that is told here is of what went past the session before, maybe of an earlier piece. The
+        # savepoint came after it and does not exist: SQLAlchemy would complain of that, and hide the error.
+        try:
+            self._shortcut.settle()
+        except DBAPIError as error:
+            self.has_traces, self.failure = True, error
+            raise
 
     def count(self, name: str, by: int) -> None:
         """Change a counter, which is made where it is missing."""

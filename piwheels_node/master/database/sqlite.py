@@ -117,6 +117,11 @@ def pipeline(_driver_connection: Any) -> nullcontext[None]:
     return nullcontext()
 
 
+def is_aborted(driver_connection: Any) -> bool:
+    """On a full disk SQLite has ended the transaction by itself."""
+    return not driver_connection.in_transaction
+
+
 def set_autocommit(_driver_connection: Any) -> None:
     """Our connections begin transactions only where they are told to."""
 

@@ -191,6 +191,10 @@ class Writer:
             if tally.topics:
                 self._backend.announce(shortcut.run_many, self._origin, tally.topics)
             shortcut.settle()  # so that only the connection can fail from here on
+            if shortcut.is_aborted:
+                raise _SpoiledError(
+                    StorageError("the database has given up a transaction", where=self._where)
+                )
         except BaseException:
             shortcut.close()
             with contextlib.suppress(SQLAlchemyError):  # the connection may be gone
@@ -224,7 +228,7 @@ class Writer:
             if not is_fresh:
                 session.commit()
         except Exception as error:
-            piece.error = error
+            piece.error = error = session.failure or error
             if session.has_traces or _is_gone(error) or self._backend.should_run_again(error):
                 raise _SpoiledError(error) from error
             is_fresh = not session.in_transaction()

@@ -10,13 +10,15 @@ import threading
 import time
 from collections import Counter as Bag
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_context
 
 import psycopg
 import pytest
 from fix_database import LEASE_S, NOW, TARGET, Tables
 from sqlalchemy import bindparam, event, func, make_url, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from test_engine import hold
 from test_writer import bump, put
 
 from piwheels_node.core.errors import ContendedError, NodeError, SettingsError, StorageError, UnavailableError
@@ -25,6 +27,7 @@ from piwheels_node.core.messages import OfferedTarget
 from piwheels_node.master.database import postgres
 from piwheels_node.master.database.engine import Database
 from piwheels_node.master.database.models import Builder, Counter, Job, TargetRow
+from piwheels_node.master.database.statements import Statement
 from piwheels_node.master.jobs import leases, queue
 
 
@@ -66,6 +69,52 @@ def until(true, seconds=60.0):
         assert time.monotonic() - began < seconds, "it never came true"
         time.sleep(0.01)
     return time.monotonic() - began
+
+
+def insert_late(words, pause_s):
+    """A piece whose INSERT fails, of which it hears when the next statement goes, or only after that."""
+    statement = Statement(text(f"INSERT INTO counter SELECT {words} FROM pg_sleep({pause_s})"))
+    return lambda session: session.fast(statement, {})
+
+
+def through_session(session):
+    session.add(Counter(name="other", value=1))
+
+
+def through_session_and_on(session):
+    with suppress(DBAPIError):
+        session.scalars(select(Counter)).all()
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.1])
+@pytest.mark.parametrize("words", ["'n', 0", "'m', NULL"])
+@pytest.mark.parametrize("after", [through_session, through_session_and_on])
+def test_what_a_statement_complains_of_late_harms_no_other_piece_of_the_batch(
+    database, after, words, pause_s
+):
+    database.write(put("n"))
+    go_on = hold(database)[0]
+    before, wrong, right = (database.submit(work) for work in (bump("n"), insert_late(words, pause_s), after))
+    go_on.set()
+
+    with pytest.raises(IntegrityError):
+        wrong.result(60)
+    before.result(60)
+    right.result(60)
+    assert value(database, "n") == 1
+    assert value(database, "other") == (1 if after is through_session else None)
+
+
+@pytest.mark.parametrize("after", [through_session, through_session_and_on])
+def test_a_piece_hears_of_its_own_late_error_and_not_of_what_follows_from_it(database, after):
+    insert = insert_late("'m', NULL", 0.1)
+
+    def work(session):
+        insert(session)
+        after(session)
+
+    with pytest.raises(IntegrityError):
+        database.write(work)
 
 
 def kill_connections(url, of="piwheels-node"):

@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, column, insert, select, table, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from test_engine import add_counter, hold, names
 
+from piwheels_node.core.errors import StorageError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import EventKind, JobState, Outcome
 from piwheels_node.master.database.models import Build, Builder, Counter, Event, Job
@@ -281,6 +282,25 @@ def test_pieces_that_only_go_past_the_session_share_one_and_know_nothing_of_each
         future.result(10)
     assert len({session for session, *_ in seen}) == 1
     assert [rest for _, *rest in seen] == [[{}, 0]] * 3
+
+
+def test_a_transaction_that_fails_and_nobody_is_told_of_is_not_committed(database):
+    """What `COMMIT` does then is ROLLBACK on PostgreSQL, and says that all is well."""
+    database.write(put("n"))
+
+    def ruin(session):
+        driver = session.get_bind().connection.driver_connection
+        with suppress(Exception):
+            driver.execute("ROLLBACK" if driver.__class__.__module__.startswith("sqlite3") else "SELECT 1/0")
+
+    go_on = hold(database)[0]
+    before, ruined = database.submit(bump("n")), database.submit(ruin)
+    go_on.set()
+
+    assert before.result(60) == 1
+    with pytest.raises(StorageError):
+        ruined.result(60)
+    assert database.write(bump("n")) == 2
 
 
 def test_the_writer_survives_work_from_many_threads_that_fails_in_every_way(database):
