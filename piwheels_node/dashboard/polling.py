@@ -80,33 +80,42 @@ class Asker:
         self._answered = answered
         self._at_work: set[object] = set()
         self._questions: SimpleQueue[tuple[object, Ask] | None] = SimpleQueue()
-        self._threads = 0
+        self._thread: threading.Thread | None = None
 
     def ask(self, asked: object, question: Ask) -> bool:
         """Put a question; False where one of the same asker, or too many of others, are not done yet."""
         if asked in self._at_work or len(self._at_work) >= _QUESTIONS_AT_ONCE:
             return False
+        if self._at_work:
+            _begin(lambda: self._answer(asked, question))
+        else:
+            self._questions.put((asked, question))
+            self._thread = self._thread or _begin(self._run)
         self._at_work.add(asked)
-        if len(self._at_work) > self._threads:
-            self._threads += 1
-            threading.Thread(target=self._run, daemon=True, name="dashboard-asks").start()
-        self._questions.put((asked, question))
         return True
 
     def close(self) -> None:
         """Ask no more; what is under way is not waited for."""
-        for _ in range(self._threads):
-            self._questions.put(None)
+        self._questions.put(None)
 
     def _run(self) -> None:
+        """One question after the other, as long as they come singly: a thread for each would cost more."""
         while (task := self._questions.get()) is not None:
-            asked, question = task
-            try:
-                answer = Answer(asked, value=question(self._reader))
-            except Exception as error:  # noqa: BLE001 - the border of a thread: the screen decides what it means
-                answer = Answer(asked, error=error)
-            self._answered(answer)
+            self._answer(*task)
+
+    def _answer(self, asked: object, question: Ask) -> None:
+        try:
+            answer = Answer(asked, value=question(self._reader))
+        except Exception as error:  # noqa: BLE001 - the border of a thread: the screen decides what it means
+            answer = Answer(asked, error=error)
+        self._answered(answer)
 
     def done(self, asked: object) -> None:
         """The answer was taken in: the next question may know it."""
         self._at_work.discard(asked)
+
+
+def _begin(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True, name="dashboard-asks")
+    thread.start()
+    return thread
