@@ -37,9 +37,15 @@ class WatchingClient(Transport):
         """What this client's key may do; raises KeyRefusedError where the master does not know it."""
         return self._read(self._call("GET", "/whoami"), WhoAmI)
 
-    def farm(self, *, rows: bool = False) -> FarmView:
-        """The farm at a glance; with `rows`, all builders as rows of a table, by name."""
-        return self._read(self._look("/farm?rows=true" if rows else "/farm"), FarmView)
+    def farm(self, *, rows: bool = False, first: int | None = None) -> FarmView:
+        """The farm at a glance; with `rows`, builders as rows of a table, all or the `first` so many.
+
+        Those come first that stand worst, then by name (`core.standing`).
+        """
+        asked = "?rows=true" if rows else ""
+        if rows and first is not None:
+            asked += f"&first={first}"
+        return self._read(self._look(f"/farm{asked}"), FarmView)
 
     def builds(
         self,

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from piwheels_node.consumer import pip_files, uv_config
 from piwheels_node.consumer.pip_files import Kind, Surroundings, same_index
+from piwheels_node.core.builders import HOT_C
 from piwheels_node.sensors import Sensors
 
 _BUILT_AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -26,7 +27,6 @@ _BUILT_AT = datetime(2026, 11, 1, tzinfo=UTC)
 
 _LITTLE_DISK_BYTES = 512 << 20
 _NO_DISK_BYTES = 64 << 20
-_HOT_C = 80.0
 _OLDEST_DEBIAN = 13
 _WORN = 9  # tenths of the life that the maker gave it (JEDEC 84-B51, EXT_CSD 268 and 269)
 _URGENT = 3  # PRE_EOL_INFO of the same
@@ -207,10 +207,10 @@ def power(on: Patient) -> Iterator[Finding]:
         yield Finding("power", Severity.WARNING, "the power supply is too weak", hint=hint)
     if health.throttled:
         yield Finding("power", Severity.WARNING, "the firmware slows the processor down", hint="cool it")
-    if health.temperature_c is not None and health.temperature_c >= _HOT_C:
+    if health.temperature_c is not None and health.temperature_c >= HOT_C:
         what = f"{health.temperature_c:.0f} °C: builds pause at that"
         yield Finding("power", Severity.WARNING, what, hint="cool it: a heat sink, a fan")
-    if not (health.undervoltage or health.throttled or (health.temperature_c or 0) >= _HOT_C):
+    if not (health.undervoltage or health.throttled or (health.temperature_c or 0) >= HOT_C):
         known = "" if health.temperature_c is None else f", {health.temperature_c:.0f} °C"
         yield Finding("power", Severity.OK, f"nothing slows it down{known}")
 

@@ -15,6 +15,10 @@ SERVED_FROM_BYTES = (*MEMORY_CLASSES_BYTES, 2 * MEMORY_CLASSES_BYTES[-1])
 """How much memory a build must have at least to serve each class."""
 
 
+HOT_C = 80.0
+"""Where a Raspberry Pi begins to slow down."""
+
+
 class BuilderState(Enum):
     """How a builder stands with its master."""
 

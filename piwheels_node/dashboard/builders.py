@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The table of builders: what each does and how it is, in columns; those with something wrong come first.
+"""The table of builders: what each does and how it is, in columns; the master's order, those with
+something wrong first, is kept where nobody wants another.
 
 This module must not import Textual.
 """
@@ -8,32 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
-from piwheels_node.core.builders import BuilderState, Mode
+from piwheels_node.core.builders import HOT_C, Mode
 from piwheels_node.core.messages import BuilderRow, JobInHand
+from piwheels_node.core.standing import Standing, standing, trouble
 from piwheels_node.dashboard.listing import Arrangement, Column
 from piwheels_node.dashboard.words import Cell, Role, ago, elapsed, memory, number, share, short_target
-
-HOT_C = 80.0
-"""Where a Raspberry Pi begins to slow down."""
 
 MANY_FAIL = 0.5
 FEW_BUILDS = 10
 """A share of failures tells of the machine only where it has built a little."""
-
-
-class Standing(IntEnum):
-    """How a builder stands; the first are shown first."""
-
-    LOST = 0
-    WRONG = 1
-    WAITS_FOR_APPROVAL = 2
-    PAUSED = 3
-    BUSY = 4
-    IDLE = 5
-    GONE = 6
 
 
 SIGNS = {
@@ -58,21 +44,15 @@ SENTENCES = {
 
 
 class Shown(NamedTuple):
-    """A builder in the table, at the moment `at` by the master's clock; `wrong` is what is wrong, in words.
-
-    A tuple, since 300 of them are made every two seconds.
-    """
+    """A builder in the table, at the moment `at` by the master's clock."""
 
     row: BuilderRow
     at: datetime
-    standing: Standing
-    wrong: str = ""
 
-    @classmethod
-    def of(cls, row: BuilderRow, at: datetime) -> Shown:
-        """A builder that the master told at `at`."""
-        wrong = _wrong(row)
-        return cls(row, at, _standing(row, wrong), wrong)
+    @property
+    def standing(self) -> Standing:
+        """How it stands."""
+        return standing(self.row)
 
     @property
     def job(self) -> JobInHand | None:
@@ -80,34 +60,26 @@ class Shown(NamedTuple):
         return self.row.jobs[0] if self.row.jobs else None
 
 
-def shown(rows: Sequence[BuilderRow], at: datetime) -> list[Shown]:
-    """All builders, those with something wrong first, then by name."""
-    return sorted((Shown.of(row, at) for row in rows), key=lambda one: (one.standing, one.row.name))
+class ShownRows(Sequence[Shown]):
+    """Builders as the master told them at `at`, in its order; made when asked for: of 300 a dozen is seen."""
 
+    def __init__(self, rows: Sequence[BuilderRow], at: datetime) -> None:
+        self._rows = rows
+        self._at = at
 
-def _standing(row: BuilderRow, wrong: str) -> Standing:
-    if row.state is not BuilderState.ACTIVE:
-        return Standing.WAITS_FOR_APPROVAL if row.state is BuilderState.PENDING else Standing.GONE
-    if not row.is_up:
-        return Standing.LOST
-    if wrong:
-        return Standing.WRONG
-    if row.mode is not Mode.RUN:
-        return Standing.PAUSED
-    return Standing.BUSY if row.jobs else Standing.IDLE
+    def __len__(self) -> int:
+        return len(self._rows)
 
+    @overload
+    def __getitem__(self, at: int) -> Shown: ...
 
-def _wrong(row: BuilderRow) -> str:
-    """What is wrong with a builder that is there."""
-    if row.paused_itself:
-        return row.paused_itself
-    if row.undervoltage:
-        return "its power supply is too weak"
-    if row.throttled:
-        return "the firmware slows it down"
-    if row.temperature_c is not None and row.temperature_c >= HOT_C:
-        return "it is hot"
-    return ""
+    @overload
+    def __getitem__(self, at: slice) -> ShownRows: ...
+
+    def __getitem__(self, at: int | slice) -> Shown | ShownRows:
+        if isinstance(at, slice):
+            return ShownRows(self._rows[at], self._at)
+        return Shown(self._rows[at], self._at)
 
 
 def is_fault(one: Shown) -> bool:
@@ -134,7 +106,7 @@ def _task(one: Shown) -> Cell:
         building += f" +{len(row.jobs) - 1}"
     if one.standing is Standing.LOST:
         return Cell(f"lost with {building}" if building else "lost", Role.BAD)
-    told = one.wrong
+    told = trouble(row)
     if not told and row.mode is not Mode.RUN:
         told = f"{row.mode.value}: {row.why}" if row.why else row.mode.value
     if told:
@@ -216,7 +188,7 @@ def _target(one: Shown) -> Cell:
 def _text(one: Shown) -> str:
     """What the filter looks into."""
     row = one.row
-    words = [row.name, one.standing.name, one.wrong, row.mode.value, row.model or "", row.os or ""]
+    words = [row.name, one.standing.name, trouble(row), row.mode.value, row.model or "", row.os or ""]
     return " ".join([*words, *row.targets, *(f"{job.project} {job.version}" for job in row.jobs)])
 
 

@@ -80,8 +80,10 @@ class Arrangement(Generic[T]):
     words: str = ""
     faults_only: bool = False
 
-    def apply(self, rows: Sequence[T]) -> list[T]:
+    def apply(self, rows: Sequence[T]) -> Sequence[T]:
         """The rows that are shown, in order."""
+        if not self.is_special:
+            return rows
         wanted = self.words.lower().split()
         shown = [
             row
@@ -135,6 +137,11 @@ class Arrangement(Generic[T]):
     def with_faults_toggled(self) -> Arrangement[T]:
         """Only rows with something wrong, or all again."""
         return replace(self, faults_only=not self.faults_only)
+
+    @property
+    def is_special(self) -> bool:
+        """False where all rows are shown as they come."""
+        return bool(self.ordered_by or self.reverse or self.faults_only or self.words)
 
     @property
     def told(self) -> list[str]:

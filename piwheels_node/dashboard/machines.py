@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from piwheels_node.client.port import Watched
-from piwheels_node.core.builders import BuilderState, Mode
+from piwheels_node.core.builders import HOT_C, BuilderState, Mode
 from piwheels_node.core.errors import MasterError
 from piwheels_node.core.messages import (
     BuilderDays,
@@ -23,7 +23,6 @@ from piwheels_node.core.messages import (
     JobView,
     Machine,
 )
-from piwheels_node.dashboard.builders import HOT_C
 from piwheels_node.dashboard.builds import LogPartAsked, log_of
 from piwheels_node.dashboard.charts import trend
 from piwheels_node.dashboard.drawing import named

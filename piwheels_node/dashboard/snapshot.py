@@ -11,6 +11,7 @@ This module must not import Textual.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -20,6 +21,12 @@ from piwheels_node.core.messages import BuilderRow, FailureReport, FarmView
 
 FAILURES_EVERY_S = 20.0
 """How often the failures of whole days are asked for: they change slowly, and are many rows to count."""
+
+REST_EVERY_S = 60.0
+"""How often builders are asked for that are not seen."""
+
+_STEP = 8
+"""So many more rows at a time: what is asked changes seldom while somebody moves about."""
 
 
 class LinkState(Enum):
@@ -55,19 +62,48 @@ class Link:
 
 @dataclass(frozen=True)
 class Farm:
-    """What the first page shows; `failures_at` is when the failures were counted."""
+    """What the first page shows, by the master's clock.
+
+    The first `fresh` of the builders are as they are now, the others as they were at `rest_at`; the failures
+    were counted at `failures_at`.
+    """
 
     view: FarmView
     builders: tuple[BuilderRow, ...]
+    fresh: int
+    rest_at: datetime
     failures: FailureReport
     failures_at: datetime
 
+    def is_fresh(self, needed: int | None) -> bool:
+        """True where so many builders, from the first on, are as they are now; None: all of them."""
+        most = len(self.builders)
+        return self.fresh >= (most if needed is None else min(needed, most))
 
-def farm(master: Watched, before: Farm | None) -> Farm:
-    """Ask how the farm stands; `before` is what was known, of which the failures may still do."""
-    view = master.farm(rows=True)
-    builders = tuple(view.rows)
+
+def farm(master: Watched, before: Farm | None = None, needed: int | None = None) -> Farm:
+    """Ask how the farm stands, after it stood as `before`.
+
+    `needed` is how many builders, from the first on, decide what is seen; None is all. Since a master tells
+    those first that stand worst, the others may stay as they were for a while, as long as the same ones are
+    the first.
+    """
+    first = None if before is None or needed is None else -(-needed // _STEP) * _STEP
+    view = master.farm(rows=True, first=first)
+    builders, fresh, rest_at = tuple(view.rows), len(view.rows), view.at
+    if before and fresh == first:
+        rest_at = before.rest_at
+        is_due = view.at - rest_at >= timedelta(seconds=REST_EVERY_S)
+        if is_due or _names(builders) != _names(before.builders[:first]):
+            return farm(master, before)
+        builders += before.builders[first:]
     if before and view.at - before.failures_at < timedelta(seconds=FAILURES_EVERY_S):
-        return Farm(view, builders, before.failures, before.failures_at)
-    today = view.at.date()
-    return Farm(view, builders, master.failures(today - timedelta(days=1), today), view.at)
+        failures, failures_at = before.failures, before.failures_at
+    else:
+        today = view.at.date()
+        failures, failures_at = master.failures(today - timedelta(days=1), today), view.at
+    return Farm(view, builders, fresh, rest_at, failures, failures_at)
+
+
+def _names(rows: Sequence[BuilderRow]) -> set[str]:
+    return {row.name for row in rows}

@@ -82,6 +82,7 @@ from piwheels_node.core.messages import (
     WheelView,
     WhoAmI,
 )
+from piwheels_node.core.standing import in_order
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 TARGET = "cp311-linux_x86_64-debian12"
@@ -330,7 +331,7 @@ class FakeFarm:
         return WhoAmI(access=self.access)
 
     @asked
-    def farm(self, *, rows: bool = False) -> FarmView:
+    def farm(self, *, rows: bool = False, first: int | None = None) -> FarmView:
         everyone = self._rows()
         active = [row for row in everyone if row.state is BuilderState.ACTIVE]
         up = [row for row in active if row.is_up]
@@ -354,7 +355,7 @@ class FakeFarm:
             wheels=len(wheels),
             wheels_bytes=sum(wheel.size_bytes for wheel in wheels),
             newest_failure=self._failed(failed[-1]) if failed else None,
-            columns=BuilderColumns.of(everyone if rows else ()),
+            columns=BuilderColumns.of(in_order(everyone)[:first] if rows else ()),
         )
 
     @asked

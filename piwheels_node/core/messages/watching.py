@@ -147,8 +147,9 @@ class FarmView(Message):
     `queue` is how many jobs are ready per target, `jobs` how many are in each state. `hours` are the last 24,
     oldest first, without gaps; the last one is not over. `builders` counts those that may build,
     `builders_up` those of them that were heard of lately, `builders_busy` those that hold a job, and
-    `builders_still` those that take none: by order, or by their own decision. `columns` are all builders, by
-    name, where they were asked for, and `rows` the same as rows. The disk is that of the wheels.
+    `builders_still` those that take none: by order, or by their own decision. `columns` are builders,
+    where they were asked for, those that stand worst first, then by name, and `rows` the same as rows. The
+    disk is that of the wheels.
     """
 
     at: AwareDatetime

@@ -13,7 +13,7 @@ from piwheels_node.client.port import Watched
 from piwheels_node.core.builders import Mode
 from piwheels_node.core.messages import FailureReport, FarmView, ReasonCount
 from piwheels_node.dashboard import builders
-from piwheels_node.dashboard.builders import Shown
+from piwheels_node.dashboard.builders import Shown, ShownRows
 from piwheels_node.dashboard.charts import trend
 from piwheels_node.dashboard.deeds import BuilderName, Subject
 from piwheels_node.dashboard.failures import BUILDS, REASON, newest_words
@@ -175,33 +175,39 @@ class Home(Page[Farm]):
     _counted: FailureReport | None = None
     """The failures that are shown."""
 
+    def __init__(self, about: str = "") -> None:
+        super().__init__(about)
+        self._farm = Lines(id="farm")
+        self._builders_title = Heading(id="builders-title")
+        self.builders: Table[Shown] = Table(
+            builders.ARRANGEMENT, id="builders", empty="no machine has joined so far"
+        )
+        self._reasons_title = Heading(id="reasons-title")
+        self._reasons = Table(reasons(0, ""), id="reasons", empty="no build has failed")
+
     def body(self) -> ComposeResult:
-        """Two lines, two tables."""
-        yield Lines(id="farm")
-        yield Heading(id="builders-title")
-        yield Table(builders.ARRANGEMENT, id="builders", empty="no machine has joined so far")
-        yield Heading(id="reasons-title")
-        yield Table(reasons(0, ""), id="reasons", empty="no build has failed")
+        """Three lines, two tables."""
+        yield from (self._farm, self._builders_title, self.builders, self._reasons_title, self._reasons)
 
     def on_mount(self) -> None:
         """The builders have the focus."""
-        self.query_one("#builders").focus()
+        self.builders.focus()
 
     def ask(self) -> Callable[[Watched], Farm]:
-        """Everything at once."""
-        before = self.value
-        return lambda master: farm(master, before)
+        """Everything at once, but of the builders only those that are seen, if that will do."""
+        before, needed = self.value, self.builders.needed
+        return lambda master: farm(master, before, needed)
 
     def draw(self, value: Farm) -> None:
         """Show the farm."""
         look = self.dashboard.look
-        self.query_one("#farm", Lines).show(
+        self._farm.show(
             [Cell(" "), *farm_line(value.view, self.size.width - 1)],
             [Cell(" "), *trends_line(value.view, self.size.width, look.glyphs)],
             [Cell(" "), *newest_line(value)],
         )
-        self.builders.show(builders.shown(value.builders, value.view.at))
-        table = self.query_one("#reasons", Table)
+        self.builders.show(ShownRows(value.builders, value.view.at))
+        table = self._reasons
         if value.failures is not self._counted:  # they are the same for a while
             self._counted = value.failures
             most = max((one.share for one in value.failures.reasons), default=0.0)
@@ -213,21 +219,24 @@ class Home(Page[Farm]):
     def _draw_titles(self, value: Farm) -> None:
         table = self.builders
         told = [Cell("  ".join(table.arrangement.told), Role.FAINT)] if table.arrangement.told else []
-        self.query_one("#builders-title", Heading).show(title("Builders", table.count), told)
+        self._builders_title.show(title("Builders", table.count), told)
         failed = value.failures.failed
-        self.query_one("#reasons-title", Heading).show(
-            title("Why builds failed, since yesterday", failed), []
-        )
-
-    @property
-    def builders(self) -> Table[Shown]:
-        """The table of builders."""
-        return self.query_one("#builders", Table)
+        self._reasons_title.show(title("Why builds failed, since yesterday", failed))
 
     def on_table_arranged(self) -> None:
-        """The title says how."""
+        """The title says how; rows that were not seen may be old."""
         if self.value:
             self._draw_titles(self.value)
+        self._ask_for_more()
+
+    def on_table_moved(self) -> None:
+        """Rows come into sight that may be old."""
+        self._ask_for_more()
+
+    def _ask_for_more(self) -> None:
+        needed = self.builders.needed
+        if self.value and not self.value.is_fresh(needed):
+            self.dashboard.poll()
 
     def subject(self) -> Subject:
         """The builder that is selected."""

@@ -7,6 +7,7 @@ Textual's own tables and labels read texts as markup, and paint all of themselve
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -41,7 +42,7 @@ class Painted(Widget):
         super().__init__(id=id, classes=classes)
         self._height = 1
 
-    @property
+    @functools.cached_property
     def look(self) -> Look:
         """Colours and glyphs, as the app has chosen."""
         look: Look = getattr(self.app, "look", FULL)

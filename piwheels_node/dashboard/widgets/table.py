@@ -22,6 +22,7 @@ from piwheels_node.dashboard.widgets.painted import Painted, painted, runs
 from piwheels_node.dashboard.words import Cell, Line, Role, clean, fit, length
 
 T = TypeVar("T")
+_BETWEEN = Cell(" " * GAP)
 WHEEL = 3
 """Rows that one step of the mouse wheel moves."""
 
@@ -73,10 +74,12 @@ class Table(Painted, Generic[T]):
         self.arrangement = arrangement
         self._empty = empty
         self._rows: Sequence[T] = ()
-        self._shown: list[T] = []
+        self._shown: Sequence[T] = ()
         self._cursor = 0
         self._top = 0
         self._fitted: tuple[Sequence[Column[T]], int, list[tuple[Column[T], int]]] | None = None
+        self._thumb: range | None = None
+        "The lines of the scroll bar's thumb, where there is more than fits."
         self._ready: dict[int, _Content] = {}
         self._painted: dict[int, _Content] = {}
 
@@ -110,15 +113,20 @@ class Table(Painted, Generic[T]):
         return len(self._shown)
 
     @property
+    def needed(self) -> int | None:
+        """How many rows, from the first on, decide what is seen; None: all, to order or to choose from."""
+        return None if self.arrangement.is_special else self._top + self.size.height
+
+    @property
     def columns_shown(self) -> list[str]:
         """The names of the columns that fit."""
-        return [column.name for column, _ in self._columns()]
+        return [column.name for column, _ in self._columns(self.size.width)]
 
-    def _columns(self) -> list[tuple[Column[T], int]]:
+    def _columns(self, width: int) -> list[tuple[Column[T], int]]:
         """The columns that fit; the last cell of a line is for the scroll bar."""
-        asked = (self.arrangement.columns, self.size.width)
-        if self._fitted is None or self._fitted[0] is not asked[0] or self._fitted[1] != asked[1]:
-            self._fitted = (*asked, fitting(asked[0], asked[1] - 1))
+        columns = self.arrangement.columns
+        if self._fitted is None or self._fitted[0] is not columns or self._fitted[1] != width:
+            self._fitted = (columns, width, fitting(columns, width - 1))
         return self._fitted[2]
 
     def _again(self) -> None:
@@ -151,44 +159,40 @@ class Table(Painted, Generic[T]):
         """The titles, which always stay, or a row."""
         at = self._top + y - 1
         if y == 0:
-            line = self._titles()
+            line = self._titles(width)
         elif at < len(self._shown):
-            line = self._row(self._shown[at])
+            line = self._row(self._shown[at], width)
         else:
             said = self._empty if not self._rows else "no row is like that; Escape shows all"
             return [Cell(f" {said}", Role.FAINT)] if at == 0 else ()
         track = self._track(y)
         return [*line, Cell(" " * (width - 1 - length(line))), track] if track else line
 
-    def _row(self, row: T) -> list[Cell]:
-        line = []
-        for column, size in self._columns():
+    def _row(self, row: T, width: int) -> list[Cell]:
+        line, ellipsis = [], self.look.glyphs.ellipsis
+        for column, size in self._columns(width):
             words, role, _ = column.cell(row)
-            line.append(Cell(fit(clean(words), size, self.look.glyphs.ellipsis, right=column.right), role))
-            line.append(Cell(" " * GAP))
+            line.append(Cell(fit(clean(words), size, ellipsis, right=column.right), role))
+            line.append(_BETWEEN)
         return line[:-1]
 
-    def _titles(self) -> list[Cell]:
-        line = []
-        for column, size in self._columns():
+    def _titles(self, width: int) -> list[Cell]:
+        line, glyphs = [], self.look.glyphs
+        for column, size in self._columns(width):
             words = column.title
             if column.name == self.arrangement.ordered_by:
                 rises = column.falling == self.arrangement.reverse
-                words += self.look.glyphs.ascending if rises else self.look.glyphs.descending
-            line.append(Cell(fit(words, size, self.look.glyphs.ellipsis, right=column.right), Role.FAINT))
-            line.append(Cell(" " * GAP))
+                words += glyphs.ascending if rises else glyphs.descending
+            line.append(Cell(fit(words, size, glyphs.ellipsis, right=column.right), Role.FAINT))
+            line.append(_BETWEEN)
         return line[:-1]
 
     def _track(self, y: int) -> Cell | None:
         """A piece of the scroll bar, where there is more than fits."""
-        height, count = self.size.height - 1, len(self._shown)
-        if y == 0 or count <= height:
+        if y == 0 or self._thumb is None:
             return None
-        thumb = max(1, height * height // count)
-        begin = (height - thumb) * self._top // (count - height)
-        return Cell(
-            self.look.glyphs.bar if begin < y <= begin + thumb else self.look.glyphs.track, Role.FAINT
-        )
+        glyphs = self.look.glyphs
+        return Cell(glyphs.bar if y in self._thumb else glyphs.track, Role.FAINT)
 
     def style_at(self, y: int) -> Style:
         """The cursor."""
@@ -238,9 +242,14 @@ class Table(Painted, Generic[T]):
 
     def _keep_in_sight(self) -> None:
         """Scroll so that the cursor is seen; the titles take one line."""
-        height = max(1, self.size.height - 1)
+        height, count = max(1, self.size.height - 1), len(self._shown)
         top = min(max(self._top, self._cursor - height + 1), self._cursor)
-        self._top = max(0, min(top, len(self._shown) - height))
+        self._top = max(0, min(top, count - height))
+        self._thumb = None
+        if count > height:
+            size = max(1, height * height // count)
+            begin = 1 + (height - size) * self._top // (count - height)
+            self._thumb = range(begin, begin + size)
 
     def open_chosen(self) -> None:
         """Choose the row under the cursor."""
@@ -283,7 +292,7 @@ class Table(Painted, Generic[T]):
 
     def _order_at(self, x: int) -> None:
         begin = 0
-        for column, size in self._columns():
+        for column, size in self._columns(self.size.width):
             if begin <= x < begin + size:
                 self.rearrange(self.arrangement.ordered(column.name))
             begin += size + GAP

@@ -63,13 +63,13 @@ async def who_am_i(caller: AnyCaller) -> WhoAmI:
 
 
 @router.get("/farm", response_model=FarmView)
-def farm(here: Here, request: Request, rows: bool = False) -> Response:
-    """The farm at a glance: what waits, is built and fails, who is up, how full; by `rows` all builders."""
+def farm(here: Here, request: Request, rows: bool = False, first: _Number = None) -> Response:
+    """The farm at a glance: what waits, is built and fails, who is up, how full; by `rows` its builders."""
     disk = None
     with contextlib.suppress(StorageError):
         disk = farming.Disk(*here.store.disk_bytes())
     with here.database.read() as session:
-        found = farming.farm(session, disk, here.now(), rows=rows)
+        found = farming.farm(session, disk, here.now(), rows=rows, first=first)
     return _written(request, found.model_dump_json(exclude_defaults=True).encode())
 
 

@@ -21,6 +21,7 @@ from piwheels_node import __version__
 from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import BuilderColumns, BuilderRow, FarmView, JobInHand
+from piwheels_node.core.standing import in_order
 from piwheels_node.master import reports
 from piwheels_node.master.builders import control
 from piwheels_node.master.database.models import (
@@ -62,8 +63,13 @@ class Disk:
     total_bytes: int
 
 
-def farm(session: Session, disk: Disk | None, now: datetime, *, rows: bool = False) -> FarmView:
-    """The farm at a glance, with `rows` if wanted; `disk` is None where it cannot be told."""
+def farm(
+    session: Session, disk: Disk | None, now: datetime, *, rows: bool = False, first: int | None = None
+) -> FarmView:
+    """The farm at a glance, with `rows` if wanted, only the `first` of them if that is given.
+
+    `disk` is None where it cannot be told.
+    """
     targets = session.execute(select(TargetRow.id, TargetRow.name).order_by(TargetRow.id)).all()
     counters = _counters(session, [target_id for target_id, _ in targets])
     waiting = {name: counters.get(f"jobs.ready.{target_id}", 0) for target_id, name in targets}
@@ -85,7 +91,7 @@ def farm(session: Session, disk: Disk | None, now: datetime, *, rows: bool = Fal
         wheels=counters.get("wheels", 0),
         wheels_bytes=counters.get("wheels.bytes", 0),
         newest_failure=failed[0] if failed else None,
-        columns=BuilderColumns.of(builder_rows(session, now) if rows else ()),
+        columns=BuilderColumns.of(builder_rows(session, now)[:first] if rows else ()),
         **_builder_totals(session, told.mode, now),
     )
 
@@ -115,7 +121,7 @@ def _how_many(condition: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 def builder_rows(session: Session, now: datetime) -> list[BuilderRow]:
-    """All builders, by name."""
+    """All builders, those that stand worst first, then by name."""
     targets: dict[int, list[str]] = defaultdict(list)
     for builder_id, name in ask(session, _OFFERED, {}):
         targets[builder_id].append(name)
@@ -126,10 +132,10 @@ def builder_rows(session: Session, now: datetime) -> list[BuilderRow]:
     for builder_id, *job in ask(session, _IN_HAND, {}):
         in_hand[builder_id].append(JobInHand(**dict(zip(_JOB, job, strict=True))))
     up_since = alive_since(now)
-    return [
+    return in_order(
         _row(one, targets[one[0]], in_hand[one[0]], counts.get(one[0], (0, 0)), up_since)
         for one in ask(session, _BUILDERS, {})
-    ]
+    )
 
 
 _OFFERED = Statement(
@@ -178,7 +184,7 @@ _BUILDERS = Statement(
         cast(Builder.health, Text),
         Builder.name,
         *_STANDING,
-    ).order_by(Builder.name)
+    )
 )
 _FIELDS = ("name", *(column.key for column in _STANDING))
 

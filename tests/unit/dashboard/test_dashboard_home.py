@@ -38,3 +38,23 @@ def test_pausing_a_builder_asks_nothing_and_tells_what_came_of_it(look_at):
     look_at(farm, steps)
 
     assert [args[0] for name, args, _ in farm.calls if name == "order"] == ["pi-10"]
+
+
+def test_builders_that_come_into_sight_are_asked_for_at_once_and_others_are_not_asked_for(look_at):
+    async def steps(screen):
+        def first():
+            return [words.get("first") for name, _, words in screen.farm.calls if name == "farm"][-1]
+
+        await screen.refresh()
+        assert first() < 60
+
+        await screen.press("end")
+        await screen.until(lambda: first() is None or first() >= 300, "the last rows")
+
+        await screen.press("home")
+        await screen.refresh()
+        assert first() < 60
+        await screen.press("o")
+        await screen.until(lambda: first() is None, "all rows, to order them")
+
+    look_at(farm_of(300), steps)

@@ -9,15 +9,15 @@ from queue import SimpleQueue
 
 import pytest
 from fake_farm import NOW
-from made_farms import farm_of
 
 from piwheels_node.core.access import Access
 from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.jobs import JobState
 from piwheels_node.core.messages import BuilderRow
+from piwheels_node.core.standing import Standing
 from piwheels_node.dashboard import builders
 from piwheels_node.dashboard.actions import ACTIONS, BY_NAME, MOVES, is_offered, on_page, shown
-from piwheels_node.dashboard.builders import Shown, Standing
+from piwheels_node.dashboard.builders import Shown, ShownRows
 from piwheels_node.dashboard.deeds import BuilderName, JobName, Subject
 from piwheels_node.dashboard.listing import Arrangement, Column, fitting
 from piwheels_node.dashboard.polling import Asker, Pace, interval_for
@@ -33,41 +33,41 @@ def row(**more):
 
 
 @pytest.mark.parametrize(
-    ("facts", "standing", "task"),
+    ("facts", "task"),
     [
-        ({}, Standing.IDLE, "idle"),
-        ({"is_up": False}, Standing.LOST, "lost"),
-        ({"state": BuilderState.PENDING}, Standing.WAITS_FOR_APPROVAL, "joined, waits for approval"),
-        ({"state": BuilderState.REVOKED, "is_up": False}, Standing.GONE, "revoked"),
-        ({"mode": Mode.PAUSE, "why": "its fan"}, Standing.PAUSED, "pause: its fan"),
-        ({"paused_itself": "84 °C"}, Standing.WRONG, "84 °C"),
-        ({"temperature_c": 80.0}, Standing.WRONG, "it is hot"),
-        ({"undervoltage": True}, Standing.WRONG, "its power supply is too weak"),
-        ({"throttled": True}, Standing.WRONG, "the firmware slows it down"),
+        ({}, "idle"),
+        ({"is_up": False}, "lost"),
+        ({"state": BuilderState.PENDING}, "joined, waits for approval"),
+        ({"state": BuilderState.REVOKED, "is_up": False}, "revoked"),
+        ({"mode": Mode.PAUSE, "why": "its fan"}, "pause: its fan"),
+        ({"paused_itself": "84 °C"}, "84 °C"),
+        ({"undervoltage": True}, "its power supply is too weak"),
     ],
 )
-def test_how_a_builder_stands_is_told_in_a_sign_and_in_words(facts, standing, task):
-    one = Shown.of(row(**facts), NOW)
+def test_how_a_builder_stands_is_told_in_words_and_in_a_sign(facts, task):
+    one = Shown(row(**facts), NOW)
 
-    assert one.standing is standing
     assert builders.ARRANGEMENT.column("task").cell(one).words == task
+    assert builders.ARRANGEMENT.column("state").cell(one) == builders.SIGNS[one.standing]
     assert len({sign.words for sign in builders.SIGNS.values()}) == len(Standing)
 
 
-def test_those_with_something_wrong_come_first_and_then_names_decide():
-    shown_rows = builders.shown(farm_of(30).farm(rows=True).rows, NOW)
+def test_builders_are_shown_as_the_master_orders_them_until_somebody_wants_it_otherwise():
+    rows = ShownRows([row(name="pi-2"), row(name="pi-1"), row(name="pi-3")], NOW)
 
-    assert [one.standing for one in shown_rows] == sorted(one.standing for one in shown_rows)
-    busy = [one.row.name for one in shown_rows if one.standing is Standing.BUSY]
-    assert busy == sorted(busy)
-    assert shown_rows[0].standing is Standing.LOST
+    def names(arrangement):
+        return [one.row.name for one in arrangement.apply(rows)]
+
+    assert names(builders.ARRANGEMENT) == ["pi-2", "pi-1", "pi-3"]
+    assert names(builders.ARRANGEMENT.ordered("host")) == ["pi-1", "pi-2", "pi-3"]
+    assert [one.row.name for one in rows[1:]] == ["pi-1", "pi-3"]
 
 
 def test_faults_are_what_a_person_should_look_at():
-    assert builders.is_fault(Shown.of(row(is_up=False), NOW))
-    assert builders.is_fault(Shown.of(row(built=4, failed=6), NOW))
-    assert not builders.is_fault(Shown.of(row(built=1, failed=3), NOW))
-    assert not builders.is_fault(Shown.of(row(mode=Mode.PAUSE), NOW))
+    assert builders.is_fault(Shown(row(is_up=False), NOW))
+    assert builders.is_fault(Shown(row(built=4, failed=6), NOW))
+    assert not builders.is_fault(Shown(row(built=1, failed=3), NOW))
+    assert not builders.is_fault(Shown(row(mode=Mode.PAUSE), NOW))
 
 
 # --- tables --------------------------------------------------------------------------------------------
