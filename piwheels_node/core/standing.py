@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How a builder stands, from those that need a person to those that do not: what a master tells first.
 
-standing(row)     LOST, WRONG ...; `trouble(row)` says in words what is wrong
-in_order(rows)    those that stand worst first, then by name
+    standing(row)     LOST, WRONG ...; `trouble(row)` says in words what is wrong
+    in_order(rows)    those that stand worst first, then by name
+
+A master orders by it, and screens show it.
 """
 
 from __future__ import annotations
