@@ -11,16 +11,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
-import select
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
+from textual import events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -29,6 +27,7 @@ from textual.timer import Timer
 from piwheels_node.client.port import Node, Watched
 from piwheels_node.core.access import Access
 from piwheels_node.core.errors import EXIT_INTERRUPTED, KeyRefusedError, NodeError
+from piwheels_node.dashboard import terminal
 from piwheels_node.dashboard.actions import Action, shown
 from piwheels_node.dashboard.compat import know_home_and_end
 from piwheels_node.dashboard.deeds import Subject
@@ -43,6 +42,9 @@ from piwheels_node.dashboard.words import Place, Role, elapsed
 
 SLOW_S = 6.0
 """After so long without an answer it is told that the master is slow."""
+
+RESIZED_S = 0.3
+"""How long after a change the terminal's size is compared with what is drawn."""
 
 GARBAGE = 10_000, 10, 10
 """How many objects more make a collection: an answer has a thousand or two, which end by themselves."""
@@ -118,12 +120,21 @@ class Dashboard(App[int]):
             for number in (signal.SIGTERM, signal.SIGHUP):
                 loop.add_signal_handler(number, self.exit, EXIT_INTERRUPTED)
         if not self.is_headless:
-            end_with_the_terminal()
+            terminal.end_with_the_terminal()
         self.go(self._root)
         if self._first:
             self.go(self._first)
         if self.has_farm:
             self._ask_access()
+
+    def on_resize(self) -> None:
+        """Look once more a moment later: of two signals at once, Textual may tell the older size last."""
+        self._after(RESIZED_S, self._compare_size)
+
+    def _compare_size(self) -> None:
+        size = self.size if self.is_headless else terminal.size()
+        if size != self.size:
+            self.post_message(events.Resize(size, size))
 
     def on_unmount(self) -> None:
         """Ask no more."""
@@ -191,7 +202,7 @@ class Dashboard(App[int]):
         self._asker.done(answer.asked)
         if self._overdue:
             self._overdue.cancel()
-            self._overdue = None
+            self._overdue = self._after(SLOW_S, self._is_overdue) if self._asker.is_waiting else None
         if answer.error is not None and not isinstance(answer.error, NodeError):
             raise answer.error
         if answer.asked is self:
@@ -402,20 +413,3 @@ class Dashboard(App[int]):
     def act_node(self) -> None:
         """The machine that this runs on."""
         self.go(Place("node"))
-
-
-def end_with_the_terminal() -> None:
-    """End this process at once when its terminal is gone, whoever ignores SIGHUP.
-
-    Textual reads an input that has ended again and again, and keeps a core busy for ever. A poll that waits
-    for nothing is still told of a hang-up, and costs nothing until then.
-    """
-    watched = select.poll()
-    watched.register(sys.stdin.fileno(), 0)
-
-    def watch() -> None:
-        while True:
-            if any(what & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, what in watched.poll()):
-                os._exit(EXIT_INTERRUPTED)
-
-    threading.Thread(target=watch, daemon=True, name="dashboard-terminal").start()

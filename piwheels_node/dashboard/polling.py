@@ -94,6 +94,11 @@ class Asker:
         self._at_work.add(asked)
         return True
 
+    @property
+    def is_waiting(self) -> bool:
+        """True where an answer has not come yet."""
+        return bool(self._at_work)
+
     def close(self) -> None:
         """Ask no more; what is under way is not waited for."""
         self._questions.put(None)

@@ -8,14 +8,17 @@ from fake_farm import FakeFarm
 from made_farms import farm_of, hostile_farm
 from rich.color import Color
 from textual import events
+from textual.geometry import Size
 
 from piwheels_node.core.access import Access
 from piwheels_node.core.builders import BuilderState, Mode
 from piwheels_node.core.errors import MasterError
 from piwheels_node.core.failure import FailureReason
 from piwheels_node.core.jobs import JobState
+from piwheels_node.core.messages import WhoAmI
 from piwheels_node.dashboard import app as app_module
 from piwheels_node.dashboard.look import FULL
+from piwheels_node.dashboard.polling import Answer
 from piwheels_node.dashboard.snapshot import LinkState
 from piwheels_node.dashboard.words import Place
 
@@ -109,6 +112,20 @@ def test_a_master_that_takes_long_is_told_and_not_asked_again_meanwhile(look_at,
 
         farm.gate.set()
         await screen.until("live")
+
+    look_at(farm, steps)
+
+
+def test_an_answer_to_something_else_is_none_to_what_takes_long(look_at, monkeypatch):
+    farm = busy_farm()
+
+    async def steps(screen):
+        monkeypatch.setattr(app_module, "SLOW_S", 0.5)
+        farm.gate.clear()
+        screen.app.poll()
+        screen.app._tell(Answer(screen.app, value=WhoAmI(access=farm.access)))
+        await screen.until("takes long to answer")
+        farm.gate.set()
 
     look_at(farm, steps)
 
@@ -215,6 +232,21 @@ def test_a_terminal_of_any_size_is_drawn_on(look_at):
             assert len(screen.lines) == size[1]
             assert max(map(len, screen.lines)) <= size[0]
         assert "Builders (12)" in screen.text
+
+    look_at(farm_of(12), steps)
+
+
+def test_a_size_that_is_told_too_late_is_not_believed_for_long(look_at, monkeypatch):
+    """Signals of two sizes may be handled one inside the other; then the older one is told last."""
+
+    async def steps(screen):
+        monkeypatch.setattr(app_module.terminal, "size", lambda: Size(100, 30))
+        monkeypatch.setattr(app_module.Dashboard, "is_headless", property(lambda _: False))
+        screen.app.post_message(events.Resize(Size(60, 12), Size(60, 12)))
+        await screen.until(lambda: screen.app.size == (60, 12), "the old size")
+
+        await screen.until(lambda: len(screen.lines) == 30, "the size that the terminal has")
+        monkeypatch.undo()
 
     look_at(farm_of(12), steps)
 
