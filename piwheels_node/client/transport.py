@@ -92,12 +92,17 @@ class Transport:
             headers[SESSION_HEADER] = session
         self._timeout_s = timeout_s
         self._looks: dict[str, httpx.Request] = {}
+        verify = trusting(certificate) if certificate else ssl.create_default_context()
+        limits = httpx.Limits(max_keepalive_connections=4)
+        # No proxy knows our loopback.
+        self._wire = httpx.HTTPTransport(verify=verify, limits=limits) if on_this_machine else None
         self._client = httpx.Client(
             headers=headers,
-            verify=trusting(certificate) if certificate else ssl.create_default_context(),
+            verify=verify,
             timeout=timeout_s,
-            trust_env=not on_this_machine,  # no proxy knows our loopback
-            limits=httpx.Limits(max_keepalive_connections=4),
+            trust_env=not on_this_machine,
+            limits=limits,
+            transport=self._wire,
         )
 
     def close(self) -> None:
@@ -133,21 +138,31 @@ class Transport:
         )
 
     def _look(self, path: str) -> httpx.Response:
-        """Ask what is asked every few seconds: its request is made once, which is half of what it costs."""
+        """Ask what is asked every few seconds, at less than half the cost.
+
+        Its request is made once. On this machine, it needs no client that follows redirects, keeps cookies
+        and knows proxies.
+        """
 
         def make() -> httpx.Request:
             if path not in self._looks:
                 self._looks[path] = self._client.build_request("GET", self._place(path))
             return self._looks[path]
 
-        return self._send(make)
+        return self._send(make, past_client=True)
 
     def _place(self, path: str) -> str:
         return f"{self.url}/api/v1{path}"
 
-    def _send(self, make: Callable[[], httpx.Request]) -> httpx.Response:
+    def _send(self, make: Callable[[], httpx.Request], *, past_client: bool = False) -> httpx.Response:
         try:
-            answer = self._client.send(make())
+            request = make()
+            if past_client and self._wire:
+                answer = self._wire.handle_request(request)
+                answer.request = request
+                answer.read()
+            else:
+                answer = self._client.send(request)
         except httpx.TransportError as error:
             raise self._unreachable(error) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
