@@ -132,8 +132,10 @@ class Dashboard(App[int]):
         self._after(RESIZED_S, self._compare_size)
 
     def _compare_size(self) -> None:
-        size = self.size if self.is_headless else terminal.size()
-        if size != self.size:
+        if self.is_headless:
+            return
+        size = terminal.size()
+        if size != self.screen.outer_size:
             self.post_message(events.Resize(size, size))
 
     def on_unmount(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
+from textual.dom import NoScreen
 from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
@@ -51,7 +52,10 @@ class Painted(Widget):
     @property
     def is_stale(self) -> bool:
         """True where data may not be true any more: they are painted faint."""
-        return self.screen.has_class("-stale")
+        try:
+            return self.screen.has_class("-stale")
+        except NoScreen:  # an answer came while the page was taken down
+            return False
 
     def line_at(self, y: int, width: int) -> Line:
         """The cells of a line."""

@@ -126,6 +126,7 @@ def test_an_answer_to_something_else_is_none_to_what_takes_long(look_at, monkeyp
         screen.app._tell(Answer(screen.app, value=WhoAmI(access=farm.access)))
         await screen.until("takes long to answer")
         farm.gate.set()
+        await screen.until("live")
 
     look_at(farm, steps)
 
@@ -243,7 +244,7 @@ def test_a_size_that_is_told_too_late_is_not_believed_for_long(look_at, monkeypa
         monkeypatch.setattr(app_module.terminal, "size", lambda: Size(100, 30))
         monkeypatch.setattr(app_module.Dashboard, "is_headless", property(lambda _: False))
         screen.app.post_message(events.Resize(Size(60, 12), Size(60, 12)))
-        await screen.until(lambda: screen.app.size == (60, 12), "the old size")
+        await screen.until(lambda: len(screen.lines) == 12, "the old size")
 
         await screen.until(lambda: len(screen.lines) == 30, "the size that the terminal has")
         monkeypatch.undo()
