@@ -116,6 +116,7 @@ def questions(builds: int) -> dict[str, Callable[[MasterClient], Any]]:
     return {
         "farm": lambda c: c.farm(),
         "farm, with rows": lambda c: c.farm(rows=True),
+        "farm, with the first rows": lambda c: c.farm(rows=True, first=24),
         "builders, in full": lambda c: c.builders(),
         "builder": lambda c: c.builder("pi-2"),
         "builds": lambda c: c.builds(),
