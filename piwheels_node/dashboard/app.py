@@ -227,8 +227,11 @@ class Dashboard(App[int]):
             self._next = self._after(self._pace.wait_s, self.poll)
 
     def _settle(self) -> None:
-        """What there is at the first answer stays: collecting garbage need not go through it, 45 ms long."""
-        if not self._is_settled:
+        """What there is at the first answer stays: collecting garbage need not go through it, 45 ms long.
+
+        Only where the process is the dashboard's own: what is garbage by then is never collected.
+        """
+        if not (self._is_settled or self.is_headless):
             self._is_settled = True
             gc.freeze()
             gc.set_threshold(*GARBAGE)

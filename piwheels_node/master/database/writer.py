@@ -191,10 +191,9 @@ class Writer:
             if tally.topics:
                 self._backend.announce(shortcut.run_many, self._origin, tally.topics)
             shortcut.settle()  # so that only the connection can fail from here on
-            if shortcut.is_aborted:
-                raise _SpoiledError(
-                    StorageError("the database has given up a transaction", where=self._where)
-                )
+            if shortcut.is_aborted:  # and nobody was told: COMMIT would undo all, and not say so
+                what, hint = "the database has given up a transaction", "its log may say why"
+                raise _SpoiledError(StorageError(what, where=self._where, hint=hint))
         except BaseException:
             shortcut.close()
             with contextlib.suppress(SQLAlchemyError):  # the connection may be gone
